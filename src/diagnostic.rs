@@ -1,0 +1,135 @@
+//! The operator's mistake: a coded message with its place and a remedy.
+//!
+//! Configuration diagnostics show file, line, column, and key path, never a line or a value, since
+//! a misspelt key may hold a secret. Script diagnostics may carry the source line.
+
+use std::fmt;
+
+/// How grave a diagnostic is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth telling; nothing is refused.
+    Warning,
+    /// What it speaks about is refused.
+    Error,
+}
+
+/// Where a diagnostic points.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// File as the operator named it.
+    pub file: String,
+    /// Line, from 1; 0 when the whole file is meant.
+    pub line: u32,
+    /// Column in characters, from 1; 0 when the whole line is meant.
+    pub column: u32,
+    /// Key path in a configuration, such as `customerio.region`.
+    pub key: Option<String>,
+    /// The source line and the length in characters to underline (scripts only).
+    pub source: Option<(String, u32)>,
+}
+
+/// One message to the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How grave it is.
+    pub severity: Severity,
+    /// Stable code, such as `E103` (VRL's own) or `unknown_key`.
+    pub code: String,
+    /// What is wrong: lower-case, without a final full stop.
+    pub message: String,
+    /// Where it is wrong.
+    pub place: Option<Place>,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// Makes an error without place and help.
+    pub fn error(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            code: code.into(),
+            message: message.into(),
+            place: None,
+            help: None,
+        }
+    }
+
+    /// Makes a warning without place and help.
+    pub fn warning(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, message) }
+    }
+
+    /// Sets where it is wrong.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
+    }
+
+    /// Sets the remedy.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.severity {
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        write!(f, "{name}[{}]: {}", self.code, self.message)?;
+        if let Some(place) = &self.place {
+            write!(f, "\n  --> {}", place.file)?;
+            if place.line > 0 {
+                write!(f, ":{}", place.line)?;
+                if place.column > 0 {
+                    write!(f, ":{}", place.column)?;
+                }
+            }
+            if let Some(key) = &place.key {
+                write!(f, " ({key})")?;
+            }
+            if let Some((text, len)) = &place.source {
+                let number = place.line.to_string();
+                let pad = " ".repeat(number.len());
+                let indent = " ".repeat(place.column.saturating_sub(1) as usize);
+                let marks = "^".repeat((*len).max(1) as usize);
+                write!(f, "\n {pad} |\n {number} | {text}\n {pad} | {indent}{marks}")?;
+            }
+        }
+        if let Some(help) = &self.help {
+            write!(f, "\n  = help: {help}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_diagnostic_shows_place_line_and_help() {
+        let text = Diagnostic::error("E103", "unhandled fallible call")
+            .at(Place {
+                file: "track.vrl".into(),
+                line: 12,
+                column: 5,
+                key: None,
+                source: Some(("x = downcase(.a)".into(), 12)),
+            })
+            .help("handle it with `??` or `!`")
+            .to_string();
+        assert_eq!(
+            text,
+            "error[E103]: unhandled fallible call\n  --> track.vrl:12:5\n    |\n 12 | x = downcase(.a)\n    |     ^^^^^^^^^^^^\n  = help: handle it with `??` or `!`"
+        );
+    }
+}

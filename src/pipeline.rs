@@ -1,0 +1,1 @@
+//! Sources and sink: start, drain, stop (skeleton).

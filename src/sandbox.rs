@@ -1,0 +1,1 @@
+//! The local Customer.io Track API (skeleton).

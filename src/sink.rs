@@ -1,0 +1,1 @@
+//! The sink: mapping threads, buffer, and delivery behind one type (skeleton).

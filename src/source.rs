@@ -1,0 +1,48 @@
+//! Where events come from, and the way by which a source hands them in.
+
+pub mod intake;
+pub mod rudderstack;
+pub mod stdin;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+
+use crate::outcome::Reason;
+
+pub use intake::{Intake, Receipt, Refused, Summary};
+
+/// What the pipeline knows of the source of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Label of the source, such as `rudderstack` or `stdin`.
+    pub source: Arc<str>,
+    /// RudderStack's source type (`web`, `android`, `cloud`, …), by which the connection mode and
+    /// consent lists may differ.
+    pub source_type: Arc<str>,
+}
+
+/// One element that a source received.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// The element's JSON text, or why the source could not cut one out.
+    pub json: Result<Bytes, Reason>,
+    /// Position for messages: the line of an input, or the index in a request.
+    pub position: u64,
+}
+
+/// Elements that arrived together and are acknowledged together.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The elements in the order of arrival.
+    pub elements: Vec<Incoming>,
+    /// Replaces every element's `type` (the gateway's single-event endpoints).
+    pub set_type: Option<&'static str>,
+    /// Where the batch came from.
+    pub origin: Origin,
+    /// When the request was received; `receivedAt` of its events.
+    pub received_at: DateTime<Utc>,
+    /// Address of the client, `request_ip` of its events.
+    pub client_ip: Option<Box<str>>,
+}

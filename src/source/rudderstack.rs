@@ -1,0 +1,1 @@
+//! The RudderStack gateway (skeleton).

@@ -1,0 +1,1 @@
+//! Metrics and logging in one place (skeleton).
