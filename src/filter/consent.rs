@@ -179,20 +179,19 @@ fn by_allowed(answer: &Answer<'_>, rule: Option<Rule<'_>>) -> Decided {
     };
     let Some(rule) = rule else { return Decided::NoRuleForProvider };
     // An id in both lists contradicts itself; a denial wins.
-    let granted =
-        |id: &Box<str>| allowed.contains(&id.as_ref()) && !answer.denied.contains(&id.as_ref());
+    let granted = |id: &str| allowed.contains(&id) && !answer.denied.contains(&id);
     let passes = match strategy(rule) {
-        Strategy::And => rule.ids().iter().all(granted),
-        Strategy::Or => rule.ids().iter().any(granted),
+        Strategy::And => rule.ids().all(granted),
+        Strategy::Or => rule.ids().any(granted),
     };
     if passes { rule.allowed() } else { rule.denied() }
 }
 
 fn is_denied(answer: &Answer<'_>, rule: Rule<'_>, strategy: Strategy) -> bool {
-    let denied = |id: &Box<str>| answer.denied.contains(&id.as_ref());
+    let denied = |id: &str| answer.denied.contains(&id);
     match strategy {
-        Strategy::And => rule.ids().iter().any(denied),
-        Strategy::Or => rule.ids().iter().all(denied),
+        Strategy::And => rule.ids().any(denied),
+        Strategy::Or => rule.ids().all(denied),
     }
 }
 

@@ -62,6 +62,7 @@ pub fn batch(operations: &[Bytes]) -> Request {
 
 type Raw<'a> = Option<&'a RawValue>;
 type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+type Named<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 #[derive(Deserialize)]
 struct Parts<'a> {
@@ -174,7 +175,8 @@ impl<'a> Parts<'a> {
         }))
     }
 
-    fn identifier(&self) -> Result<Option<(Cow<'a, str>, Cow<'a, str>)>, serde_json::Error> {
+    /// Returns the one member of `identifiers`: its kind and its value.
+    fn identifier(&self) -> Result<Option<Named<'a>>, serde_json::Error> {
         let Some(raw) = self.identifiers else { return Ok(None) };
         let members: BTreeMap<Cow<'a, str>, Cow<'a, str>> = serde_json::from_str(raw.get())?;
         Ok(members.into_iter().next())

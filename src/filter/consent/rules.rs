@@ -72,10 +72,9 @@ impl Rules {
 }
 
 impl<'r> Rule<'r> {
-    pub(super) fn ids(self) -> &'r [Box<str>] {
-        match self {
-            Self::Generic { ids, .. } | Self::Onetrust(ids) | Self::Ketch(ids) => ids,
-        }
+    pub(super) fn ids(self) -> impl Iterator<Item = &'r str> {
+        let (Self::Generic { ids, .. } | Self::Onetrust(ids) | Self::Ketch(ids)) = self;
+        ids.iter().map(AsRef::as_ref)
     }
 
     /// Returns the strategy that neither rule nor event can change.

@@ -78,7 +78,6 @@ fn visit<'a>(value: &'a Value, mut f: impl FnMut(&'a str, &'a Value) -> Option<(
         Value::Object(object) => object.iter().try_for_each(|(name, value)| f(name, value)),
         _ => None,
     }
-    .map(|()| ())
 }
 
 fn list(value: &Value) -> Option<&[Value]> {
