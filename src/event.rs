@@ -81,6 +81,25 @@ impl Need {
             Self::Some(members) => members.iter().find(|(k, _)| &**k == key).map(|(_, n)| n),
         }
     }
+
+    /// Returns the need of everybody who needs `self` or `other`.
+    #[must_use]
+    pub fn union(self, other: &Need) -> Self {
+        match (self, other) {
+            (Self::All, _) | (_, Self::All) => Self::All,
+            (Self::Some(mut members), Self::Some(others)) => {
+                for (key, need) in others {
+                    match members.iter_mut().find(|(k, _)| k == key) {
+                        Some((_, mine)) => {
+                            *mine = std::mem::replace(mine, Self::All).union(need);
+                        }
+                        None => members.push((key.clone(), need.clone())),
+                    }
+                }
+                Self::Some(members)
+            }
+        }
+    }
 }
 
 /// The event types that a mapping knows, and what each one's script can read.
@@ -89,6 +108,8 @@ impl Need {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     types: Vec<(Arc<str>, Need)>,
+    /// The union of all needs: what must be built before the type is known.
+    any: Need,
 }
 
 /// Position of an event type in its [`Plan`].
@@ -99,13 +120,14 @@ impl Plan {
     /// Makes a plan of lower-case type names and their needs.
     #[must_use]
     pub fn new(types: Vec<(Arc<str>, Need)>) -> Self {
-        Self { types }
+        let any = types.iter().fold(Need::Some(Vec::new()), |any, (_, need)| any.union(need));
+        Self { types, any }
     }
 
     /// Makes a plan that builds every event whole.
     #[must_use]
     pub fn everything(types: &[&str]) -> Self {
-        Self { types: types.iter().map(|t| (Arc::from(*t), Need::All)).collect() }
+        Self::new(types.iter().map(|t| (Arc::from(*t), Need::All)).collect())
     }
 
     /// Finds the type, without regard to case and without trimming (decision D1).
@@ -120,6 +142,19 @@ impl Plan {
     #[must_use]
     pub fn need(&self, index: TypeIndex) -> &Need {
         self.types.get(usize::from(index.0)).map_or(&Need::All, |(_, need)| need)
+    }
+
+    /// Returns what the script of a type can read; nothing for a type without mapping.
+    #[must_use]
+    pub fn need_of(&self, index: Option<TypeIndex>) -> &Need {
+        const NOTHING: &Need = &Need::Some(Vec::new());
+        index.map_or(NOTHING, |index| self.need(index))
+    }
+
+    /// Returns what any of the scripts can read.
+    #[must_use]
+    pub fn any(&self) -> &Need {
+        &self.any
     }
 
     /// Returns the type's lower-case name.
