@@ -6,6 +6,8 @@
 pub mod decode;
 pub mod enrich;
 pub mod identity;
+pub mod ids;
+pub mod original;
 pub mod times;
 
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use vrl::value::Value;
+
+pub use original::Original;
 
 /// The place of one member's value in the event's bytes, quotes and brackets included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,11 +195,16 @@ pub struct Event {
     pub assigned: Assigned,
 }
 
-/// The event as it is kept for dead letters and replay.
-#[derive(Clone, Debug)]
-pub struct Original {
-    /// The bytes as received.
-    pub raw: Bytes,
-    /// What we assigned.
-    pub assigned: Assigned,
+impl Event {
+    /// Returns the value that we assigned to a member.
+    #[must_use]
+    pub fn assigned(&self, name: &str) -> Option<&Value> {
+        self.assigned.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// Returns the event as it is kept for dead letters and replay.
+    #[must_use]
+    pub fn original(&self) -> Original {
+        Original { raw: self.raw.clone(), assigned: self.assigned.clone() }
+    }
 }

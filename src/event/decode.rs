@@ -133,7 +133,7 @@ impl<'p> Envelope<'p> {
         reader.blank();
         let is_object = reader.peek() == Some(b'{');
         let walked = if is_object {
-            reader.members(|reader, key| envelope.member(reader, key))
+            reader.members(|reader, key, _| envelope.member(reader, key))
         } else {
             reader.skip(0)
         };
@@ -215,7 +215,7 @@ impl<'p> Envelope<'p> {
         }
         let mut context = ObjectMap::new();
         let inner = need.unwrap_or(NOTHING);
-        reader.members(|reader, key| {
+        reader.members(|reader, key, _| {
             let start = reader.position();
             let is_consent = key == "consentManagement";
             reader.member(inner.member(&key), key, &mut context, 2)?;

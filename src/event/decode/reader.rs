@@ -78,12 +78,13 @@ impl<'a> Reader<'a> {
         if self.pos == self.bytes.len() { Ok(()) } else { Err(self.fault("expected the end")) }
     }
 
-    /// Walks over the object at this place and calls `each` at every member's value.
+    /// Walks over the object at this place and calls `each` at every member's value, with the
+    /// member's name and the offset at which the name begins.
     ///
     /// `each` must take exactly that value.
     pub fn members<F>(&mut self, mut each: F) -> Result<(), Fault>
     where
-        F: FnMut(&mut Self, Cow<'a, str>) -> Result<(), Fault>,
+        F: FnMut(&mut Self, Cow<'a, str>, usize) -> Result<(), Fault>,
     {
         self.pos += 1;
         self.blank();
@@ -92,8 +93,9 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         loop {
+            let start = self.pos;
             let key = self.key()?;
-            each(self, key)?;
+            each(self, key, start)?;
             self.blank();
             match self.peek() {
                 Some(b',') => {
@@ -149,7 +151,7 @@ impl<'a> Reader<'a> {
             }
             Some(b'{') => {
                 let mut object = ObjectMap::new();
-                self.members(|reader, key| {
+                self.members(|reader, key, _| {
                     reader.member(need.member(&key), key, &mut object, depth + 1)
                 })?;
                 Ok(Value::Object(object))
