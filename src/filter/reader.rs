@@ -4,10 +4,11 @@ use bytes::Bytes;
 use vrl::value::Value;
 
 use super::scan;
+use crate::event::decode;
 
 /// Reads a piece of JSON that the decoder has checked.
 pub(super) fn value(raw: &Bytes) -> Option<Value> {
-    serde_json::from_slice(raw).ok()
+    decode::value(raw).ok()
 }
 
 /// Calls `f` with the text that `raw` says, or returns `None` if `raw` is no JSON text.
@@ -15,8 +16,5 @@ pub(super) fn with_text<T>(raw: &Bytes, f: impl FnOnce(&str) -> T) -> Option<T> 
     if let Some(text) = std::str::from_utf8(raw).ok().and_then(scan::text_of) {
         return Some(f(text));
     }
-    match value(raw)? {
-        Value::String(text) => Some(f(&text)),
-        _ => None,
-    }
+    value(raw)?.to_str().map(f)
 }
