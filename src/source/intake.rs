@@ -164,7 +164,7 @@ impl Intake {
         };
         let (permit, place) =
             timeout(wait, entering).await.unwrap_or(Err(Refused::Full(RETRY_AFTER)))?;
-        let (answer, receipt) = receipt::pair();
+        let (answer, receipt) = Answer::pair();
         let patient = wait == Duration::MAX;
         place.send(Job { number: 0, batch, answer, patient, permit });
         Ok(receipt)

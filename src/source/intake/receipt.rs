@@ -52,12 +52,6 @@ struct Ticket {
     changed: Notify,
 }
 
-/// Makes a receipt and its answer.
-pub(super) fn pair() -> (Answer, Receipt) {
-    let ticket = Arc::new(Ticket::default());
-    (Answer { ticket: Some(Arc::clone(&ticket)) }, Receipt { ticket })
-}
-
 impl Ticket {
     fn state(&self) -> MutexGuard<'_, Option<Result<Summary, Refused>>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -104,6 +98,13 @@ impl Receipt {
 }
 
 impl Answer {
+    /// Makes an answer and its receipt.
+    #[must_use]
+    pub fn pair() -> (Self, Receipt) {
+        let ticket = Arc::new(Ticket::default());
+        (Self { ticket: Some(Arc::clone(&ticket)) }, Receipt { ticket })
+    }
+
     /// Answers that the batch is safe, and returns the means to tell its settlements.
     #[must_use]
     pub fn accept(mut self, summary: Summary) -> Followed {
@@ -175,7 +176,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_receipt_answers_when_safe_and_again_when_settled() {
-        let (answer, mut receipt) = pair();
+        let (answer, mut receipt) = Answer::pair();
         assert!(receipt.buffered().now_or_never().is_none());
         let followed = answer.accept(two_buffered());
         assert_eq!(receipt.buffered().await, Ok(two_buffered()));
@@ -189,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_waiting_receipt_is_woken() {
-        let (answer, receipt) = pair();
+        let (answer, receipt) = Answer::pair();
         let waiting = tokio::spawn(receipt.settled());
         tokio::task::yield_now().await;
         let followed = answer.accept(Summary { received: 1, buffered: 1, ..Summary::default() });
@@ -200,21 +201,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_without_buffered_events_is_settled_at_once() {
-        let (answer, receipt) = pair();
+        let (answer, receipt) = Answer::pair();
         let _followed = answer.accept(Summary { received: 1, failed: 1, ..Summary::default() });
         assert_eq!(receipt.settled().await.unwrap().failed, 1);
     }
 
     #[tokio::test]
     async fn an_answer_that_is_lost_refuses() {
-        let (answer, mut receipt) = pair();
+        let (answer, mut receipt) = Answer::pair();
         drop(answer);
         assert_eq!(receipt.buffered().await, Err(Refused::Closed));
     }
 
     #[tokio::test]
     async fn the_end_of_the_pipeline_ends_the_wait_for_settlement() {
-        let (answer, mut receipt) = pair();
+        let (answer, mut receipt) = Answer::pair();
         let followed = answer.accept(two_buffered());
         assert!(receipt.buffered().await.is_ok());
         followed.abandon();
@@ -223,7 +224,7 @@ mod tests {
 
     #[test]
     fn following_does_not_keep_a_receipt_alive() {
-        let (answer, receipt) = pair();
+        let (answer, receipt) = Answer::pair();
         let followed = answer.accept(two_buffered());
         assert!(followed.is_awaited());
         drop(receipt);
