@@ -34,6 +34,7 @@ use crate::buffer::{AppendError, Buffer, Sequence, Stored};
 use crate::delivery::{DeadLetter, DeadLetters};
 use crate::outcome::Tally;
 use crate::source::intake::Refused;
+use crate::telemetry;
 
 /// Bytes of events that one append takes at most, beyond its first batch.
 const GROUP_BYTES: u64 = 4 * 1024 * 1024;
@@ -128,7 +129,7 @@ impl Appender {
         let mut storable: Vec<_> = group.iter_mut().filter(storable).collect();
         let events = storable.iter_mut().flat_map(|batch| std::mem::take(&mut batch.ready));
         let (end, refusal) = match self.append(events.collect(), patient).await {
-            Ok(first) => (Some(Pending::place(storable, first)), None),
+            Ok(first) => (Pending::place(storable, first), None),
             Err(refused) => (None, Some(refused)),
         };
 
@@ -148,20 +149,20 @@ impl Appender {
     }
 
     /// Stores events; for a patient sender again and again until it works.
-    async fn append(&self, events: Vec<Stored>, patient: bool) -> Result<Sequence, Refused> {
+    async fn append(&self, mut events: Vec<Stored>, patient: bool) -> Result<Sequence, Refused> {
         if events.is_empty() {
             return Ok(Sequence(0));
         }
         loop {
             let begin = Instant::now();
-            let attempt = if patient { events.clone() } else { events };
+            let attempt = if patient { events.clone() } else { std::mem::take(&mut events) };
             let refused = match self.buffer.append(attempt).await {
                 Ok(first) => return Ok(first),
                 Err(AppendError::Closed) => return Err(Refused::Closed),
                 Err(AppendError::Full(after)) => Refused::Full(after),
                 Err(AppendError::Failed(error)) => {
-                    tracing::error!(error_type = "buffer", stage = "buffer", %error,
-                        "The buffer cannot store events.");
+                    telemetry::error("buffer", "buffer");
+                    tracing::error!(%error, "The buffer cannot store events.");
                     Refused::Unavailable
                 }
             };

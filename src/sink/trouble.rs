@@ -3,6 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::telemetry;
+
 /// How long a failure keeps the process from being ready. A sender that sees it goes elsewhere,
 /// and without new events nothing would ever show that the folder works again.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -19,11 +21,10 @@ impl Trouble {
     }
 
     pub(super) fn failed(&self, error: &std::io::Error) {
+        telemetry::error("dead_letters", "mapping");
         let before = self.last().replace((Instant::now(), error.to_string()));
         if before.is_none() {
             tracing::error!(
-                error_type = "dead_letters",
-                stage = "mapping",
                 %error,
                 "Dead letters cannot be written; batches with failed events are refused.",
             );
@@ -43,8 +44,7 @@ impl Trouble {
     /// Returns the trouble for `/readyz`.
     pub(super) fn recent(&self) -> Option<String> {
         let last = self.last();
-        let (at, error) = last.as_ref().filter(|(at, _)| at.elapsed() < REMEMBERED)?;
-        let _ = at;
+        let (_, error) = last.as_ref().filter(|(at, _)| at.elapsed() < REMEMBERED)?;
         Some(format!("dead letters cannot be written: {error}"))
     }
 }

@@ -20,6 +20,7 @@ use crate::outcome::{Outcome, OutcomeKind, ReasonCode, Tally};
 use crate::source::intake::{Answer, Job, Jobs, Permit};
 use crate::source::{Batch, Incoming};
 use crate::stage::{Prepared, Walked};
+use crate::telemetry;
 
 /// Scripts recurse over nested values; depth is limited, and this is enough for the limit.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
@@ -100,7 +101,8 @@ fn work<S: Snapshot>(
         let batch = catch_unwind(AssertUnwindSafe(|| worker.map(job))).ok();
         if batch.is_none() {
             worker.current = None;
-            tracing::error!(stage = "mapping", "A batch was refused because of a defect.");
+            telemetry::error("panic", "mapping");
+            tracing::error!("A batch was refused because of a defect.");
         }
         busy.add(begin.elapsed());
         if arrivals.send(Arrival { number, batch }).is_err() {
@@ -148,11 +150,10 @@ impl<S: Snapshot> Worker<'_, S> {
             |_panic| {
                 // The walk is not used again, as its state is unknown. Neither is the event kept:
                 // nobody knows whether the panic came before consent was asked.
+                telemetry::error("panic", "mapping");
                 tracing::error!(
                     component_id = %batch.origin.source,
                     position = element.position,
-                    error_type = "script_panic",
-                    stage = "mapping",
                     "Mapping an event panicked; the event is counted as failed and not kept.",
                 );
                 Walked::Ended(Outcome::Failed(ReasonCode::ScriptPanic.into()))
