@@ -9,8 +9,11 @@ use rudder_customerio::source::Incoming;
 /// Longest line in bytes: as much as RudderStack's gateway takes in one request.
 pub const MAX_LINE_BYTES: usize = 4_096_000;
 
-/// Lines that are handed on together.
+/// Most lines that are handed on together.
 const MAX_TOGETHER: usize = 512;
+
+/// Bytes after which no further line is added.
+const ENOUGH_BYTES: usize = 1 << 20;
 
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
@@ -29,10 +32,15 @@ impl<R: Read> Lines<R> {
     /// Reads what has arrived, at least one line; an empty list is the end of the input.
     pub fn together(&mut self) -> io::Result<Vec<Incoming>> {
         let mut lines = Vec::new();
-        while lines.len() < MAX_TOGETHER {
+        let mut bytes = 0;
+        while lines.len() < MAX_TOGETHER && bytes < ENOUGH_BYTES {
             match self.line()? {
                 None => break,
-                Some(line) => lines.extend(line),
+                Some(None) => {}
+                Some(Some(line)) => {
+                    bytes += line.json.as_ref().map_or(0, Bytes::len);
+                    lines.push(line);
+                }
             }
             // Whoever types events wants to see them mapped before typing more.
             if self.input.buffer().is_empty() && !lines.is_empty() {
