@@ -102,19 +102,18 @@ impl Checks {
         }
     }
 
-    /// Creates the directory as `run` would, and a file in it.
+    /// Makes and removes a file in the directory, or where `run` would create it.
     fn data_dir(&mut self, dir: &Path) {
-        let probe = dir.join(format!(".validate-{}", std::process::id()));
-        let written = std::fs::create_dir_all(dir)
-            .and_then(|()| std::fs::write(&probe, b""))
-            .and_then(|()| std::fs::remove_file(&probe));
+        let there = dir.ancestors().find(|folder| super::exists(folder)).unwrap_or(Path::new("."));
+        let probe = there.join(format!(".validate-{}", std::process::id()));
+        let written = std::fs::File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe));
         match written {
             Ok(()) => self.good(&format!("data directory {}: writable", dir.display())),
             Err(error) => {
                 self.failed += 1;
                 let fault = Diagnostic::error("data_dir", format!("cannot write to it: {error}"))
-                    .at(Place { file: dir.display().to_string(), ..Place::default() })
-                    .help("create the directory for this user, or set data_dir");
+                    .at(Place { file: there.display().to_string(), ..Place::default() })
+                    .help("create the data directory for this user, or set data_dir");
                 output::report(&[fault], self.color);
             }
         }

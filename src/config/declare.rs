@@ -182,7 +182,7 @@ impl Description {
             Value::Object(members) => members,
             other => Map::from_iter([("allOf".to_owned(), json!([other]))]),
         };
-        members.insert("description".to_owned(), text.trim().into());
+        members.insert("description".to_owned(), prose(text).into());
         match default {
             Some(text) => {
                 if let Ok(node) = yaml::parse(text, "default") {
@@ -197,7 +197,7 @@ impl Description {
     pub(super) fn finish(self, text: &str) -> Value {
         let mut schema = json!({
             "type": ["object", "null"],
-            "description": text.trim(),
+            "description": prose(text),
             "additionalProperties": false,
             "properties": self.properties,
         });
@@ -207,6 +207,11 @@ impl Description {
         }
         schema
     }
+}
+
+/// Joins the lines of a doc comment.
+fn prose(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Declares a section: its struct, decoder, and schema.

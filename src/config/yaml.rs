@@ -5,6 +5,8 @@
 //! more than [`MAX_BYTES`] bytes. Plain scalars are typed by the core schema of YAML 1.2, so `off`,
 //! `no` and `5xx` are text.
 
+use std::collections::HashMap;
+
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 
 use super::tree::{Data, Entry, Node, Position};
@@ -76,8 +78,16 @@ fn position(line: usize, column_from_0: usize) -> Position {
 
 /// A list or mapping whose end has not come yet.
 enum Open {
-    List { at: Position, elements: Vec<Node> },
-    Map { at: Position, entries: Vec<Entry>, key: Option<(String, Position)> },
+    List {
+        at: Position,
+        elements: Vec<Node>,
+    },
+    Map {
+        at: Position,
+        entries: Vec<Entry>,
+        seen: HashMap<String, Position>,
+        key: Option<(String, Position)>,
+    },
 }
 
 /// Makes the tree from parser events; its own stack stands in for recursion.
@@ -118,7 +128,10 @@ impl Builder<'_> {
             }
             Event::MappingStart(anchor, tag) => {
                 self.refuse(at, anchor, tag.is_some())?;
-                self.begin(Open::Map { at, entries: Vec::new(), key: None }, at)
+                self.begin(
+                    Open::Map { at, entries: Vec::new(), seen: HashMap::new(), key: None },
+                    at,
+                )
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let node = match self.open.pop() {
@@ -146,11 +159,12 @@ impl Builder<'_> {
     }
 
     fn scalar(&mut self, text: &str, plain: bool, at: Position) -> Step {
-        if let Some(Open::Map { entries, key: key @ None, .. }) = self.open.last_mut() {
+        if let Some(Open::Map { seen, key: key @ None, .. }) = self.open.last_mut() {
             if plain && text.is_empty() {
                 return Err(self.fault(at, "syntax", "a key is missing before the colon"));
             }
-            let first = entries.iter().find(|entry| entry.key == text).map(|entry| entry.key_at);
+            let first = seen.get(text).copied();
+            seen.entry(text.to_owned()).or_insert(at);
             *key = Some((text.to_owned(), at));
             if let Some(first) = first {
                 let (code, message, help) = duplicate(first);
@@ -309,6 +323,12 @@ mod tests {
         assert_eq!(faults(&"- ".repeat(5000))[0].0, "too_deep");
         assert_eq!(faults(&" ".repeat(MAX_BYTES + 1))[0].0, "file_too_large");
         assert_eq!(faults("[a, b]: 1\n")[0].0, "syntax");
+    }
+
+    #[test]
+    fn as_many_keys_as_a_file_can_hold_are_read() {
+        let text: String = (0..60_000).map(|n| format!("k{n}: {n}\n")).collect();
+        assert_eq!(parse(&text, "x.yaml").unwrap().entries().len(), 60_000);
     }
 
     #[test]
