@@ -18,7 +18,7 @@ const CONFIG: [(&str, &str); 4] = [
 
 /// Options of `init`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   rudder-customerio init my-pipeline
   rudder-customerio init            (into the working directory)

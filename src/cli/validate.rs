@@ -12,7 +12,7 @@ use super::{Globals, exit};
 
 /// Options of `validate`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   rudder-customerio validate
   rudder-customerio -c production.yaml validate --online
@@ -142,4 +142,31 @@ impl Checks {
 /// Returns the scripts that the configuration names.
 pub fn scripts_of(config: &Config) -> Result<Scripts, Vec<Diagnostic>> {
     config.mapping.dir.as_deref().map_or_else(|| Ok(Scripts::built_in()), Scripts::read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_that_can_be_created_is_good_and_is_not_created() {
+        let mut checks = Checks { color: false, invalid: 0, failed: 0 };
+        let dir = tempfile::tempdir().unwrap();
+        checks.data_dir(&dir.path().join("a/b"));
+        assert_eq!(checks.failed, 0);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        checks.data_dir(&file);
+        assert_eq!(checks.failed, 1);
+    }
+
+    #[test]
+    fn invalid_weighs_more_than_failed() {
+        let code = |invalid, failed| Checks { color: false, invalid, failed }.end();
+        assert_eq!(code(0, 0), ExitCode::from(exit::SUCCESS));
+        assert_eq!(code(0, 2), ExitCode::from(exit::FAILURE));
+        assert_eq!(code(1, 2), ExitCode::from(exit::CONFIG));
+    }
 }
