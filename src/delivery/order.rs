@@ -385,3 +385,6 @@ fn link<T>(before: &mut Entry<T>, key: u64, slot: Slot) {
         *behind = slot;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,7 @@ mod tests {
         assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(read("1000000000"), Some(MAX_RETRY_AFTER));
         assert_eq!(read("1e300"), Some(MAX_RETRY_AFTER));
-        assert_eq!(read("Sun, 06 Nov 2094 08:49:37 GMT"), Some(MAX_RETRY_AFTER));
+        assert_eq!(read("Sat, 06 Nov 2094 08:49:37 GMT"), Some(MAX_RETRY_AFTER));
     }
 
     #[test]
