@@ -8,6 +8,7 @@ pub mod enrich;
 pub mod identity;
 pub mod ids;
 pub mod original;
+pub mod split;
 pub mod times;
 
 use std::sync::Arc;
