@@ -25,7 +25,9 @@ impl ConflictKeys {
     pub fn of(operation: &ObjectMap, form: Form) -> Self {
         let mut found = Collector::default();
         if form.type_ == Type::Delivery {
-            found.texts(operation.get("identifiers"), &[("id", "delivery")]);
+            if let Some(Value::Object(identifiers)) = operation.get("identifiers") {
+                found.texts(identifiers, &[("id", "delivery")]);
+            }
             return found.finish();
         }
         for member in ["identifiers", "primary", "secondary"] {
@@ -35,7 +37,7 @@ impl ConflictKeys {
             found.person(operation.get("attributes"));
         }
         if form.action == Action::IdentifyAnonymous {
-            found.texts(Some(operation), &[("anonymous_id", "anonymous_id")]);
+            found.texts(operation, &[("anonymous_id", "anonymous_id")]);
         }
         let relations = operation.get("cio_relationships").and_then(Value::as_array);
         for relation in relations.into_iter().flatten().filter_map(Value::as_object) {
@@ -60,27 +62,10 @@ struct Collector {
     scratch: SmallVec<[u8; 160]>,
 }
 
-/// Something that may be an object with members.
-trait Members<'a> {
-    fn object(self) -> Option<&'a ObjectMap>;
-}
-
-impl<'a> Members<'a> for Option<&'a Value> {
-    fn object(self) -> Option<&'a ObjectMap> {
-        self.and_then(Value::as_object)
-    }
-}
-
-impl<'a> Members<'a> for Option<&'a ObjectMap> {
-    fn object(self) -> Option<&'a ObjectMap> {
-        self
-    }
-}
-
 impl Collector {
     fn identifiers(&mut self, identifiers: Option<&Value>) {
         self.person(identifiers);
-        let Some(identifiers) = identifiers.object() else { return };
+        let Some(identifiers) = identifiers.and_then(Value::as_object) else { return };
         let text = |member: &str| identifiers.get(member).and_then(Value::to_str);
         if let Some(id) = text("cio_object_id") {
             self.add("cio_object_id", &[id]);
@@ -91,11 +76,12 @@ impl Collector {
     }
 
     fn person(&mut self, members: Option<&Value>) {
-        self.texts(members, &PERSON);
+        if let Some(members) = members.and_then(Value::as_object) {
+            self.texts(members, &PERSON);
+        }
     }
 
-    fn texts<'a>(&mut self, members: impl Members<'a>, kinds: &[(&str, &'static str)]) {
-        let Some(members) = members.object() else { return };
+    fn texts(&mut self, members: &ObjectMap, kinds: &[(&str, &str)]) {
         for (member, kind) in kinds {
             match members.get(*member).and_then(Value::to_str) {
                 None | Some("") => {}

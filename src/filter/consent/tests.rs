@@ -206,3 +206,73 @@ proptest! {
         prop_assert_eq!(word, expected);
     }
 }
+
+/// One row of RudderStack's decision table, spelled out on plain lists.
+fn by_the_table(
+    denied: &[String],
+    provider: &str,
+    event_or: bool,
+    generic: Option<(&[String], bool)>,
+    onetrust: &[String],
+    ketch: &[String],
+) -> &'static str {
+    let hit = |id: &String| denied.contains(id);
+    let any = |ids: &[String]| ids.iter().any(hit);
+    let all = |ids: &[String]| ids.iter().all(hit);
+    if denied.is_empty() {
+        return "no_denied_ids";
+    }
+    match (generic, provider) {
+        (Some((ids, own_or)), provider) => {
+            let or = if provider == "custom" { own_or } else { event_or };
+            if or && all(ids) || !or && any(ids) { "generic_denied" } else { "generic_allowed" }
+        }
+        (None, "" | "oneTrust") if !onetrust.is_empty() => {
+            if any(onetrust) {
+                "onetrust_denied"
+            } else {
+                "onetrust_allowed"
+            }
+        }
+        (None, "" | "ketch") if !ketch.is_empty() => {
+            if all(ketch) {
+                "ketch_denied"
+            } else {
+                "ketch_allowed"
+            }
+        }
+        _ => "no_rule_for_provider",
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_combination_follows_the_decision_table(
+        denied in ids(), onetrust in ids(), ketch in ids(), generic in ids(),
+        provider in "(|oneTrust|ketch|custom|iubenda|other)",
+        own_or in any::<bool>(), event_or in any::<bool>(), applies in any::<bool>(),
+    ) {
+        let mut rules = vec![rule("else", &["a"], Some(Strategy::Or))];
+        if applies {
+            let own = Some(if own_or { Strategy::Or } else { Strategy::And });
+            rules.push(ConsentRule { provider: provider.clone(), consents: generic.clone(), resolution_strategy: own });
+        }
+        let config = ConsentConfig {
+            rules,
+            onetrust_categories: onetrust.clone(),
+            ketch_purposes: ketch.clone(),
+            unknown: Unknown::Deliver,
+            decide_by: DecideBy::Denied,
+        };
+        let event = json!({
+            "deniedConsentIds": denied, "provider": provider,
+            "resolutionStrategy": if event_or { "or" } else { "any" },
+        });
+        let usable = applies && !provider.is_empty() && !generic.is_empty();
+        let generic = usable.then_some((&generic[..], own_or));
+        prop_assert_eq!(
+            said(&config, &event),
+            by_the_table(&denied, &provider, event_or, generic, &onetrust, &ketch)
+        );
+    }
+}
