@@ -1,25 +1,306 @@
-//! skeleton
+//! The way to Customer.io: HTTP over TLS, one request per batch.
+//!
+//! Redirects are never followed, since requests hold personal data and one region's host must not
+//! see another region's. What an answer means is decided in [`super::reply`]; what a broken
+//! connection means, in `failure`.
 
-/// skeleton until the real one is merged
-#[derive(Debug)]
-pub struct Client;
+mod account;
+mod connect;
+mod failure;
+mod outgoing;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::capture_connection;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use secrecy::ExposeSecret;
+
+use super::reply::{self, Failure, Policy};
+use super::{Destination, Hold, Reply, batch};
+use crate::config::{CustomerIoConfig, Region};
+use crate::diagnostic::Diagnostic;
+
+pub use account::{Account, ProbeError};
+
+use connect::{Dialer, Uses};
+use outgoing::Outgoing;
+
+/// Longest part of an answer that is read, in bytes.
+const MAX_ANSWER: usize = 1 << 20;
+const IDLE: Duration = Duration::from_secs(60);
+const H2_PING: Duration = Duration::from_secs(30);
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-retry-count");
+
+type Http = hyper_util::client::legacy::Client<Dialer, Outgoing>;
+
+/// A client of one workspace's Track API.
+pub struct Client {
+    http: Http,
+    batch_uri: Uri,
+    account_uri: Uri,
+    authorization: HeaderValue,
+    timeout: Duration,
+    policy: Policy,
+    /// The region to insist on; none with an endpoint of one's own.
+    region: Option<Region>,
+    environment_id: Option<i64>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("endpoint", &self.policy.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// An answer that came whole, or as far as it is read.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    /// Whether the connection broke before the end of the body.
+    cut: bool,
+}
+
+/// Returns a region's base URL.
+#[must_use]
+pub fn region_endpoint(region: Region) -> &'static str {
+    match region {
+        Region::Us => "https://track.customer.io",
+        Region::Eu => "https://track-eu.customer.io",
+    }
+}
+
 impl Client {
-    /// skeleton
-    pub fn new(
-        _: &crate::config::CustomerIoConfig,
-    ) -> Result<Self, Vec<crate::diagnostic::Diagnostic>> {
-        todo!()
+    /// Makes a client. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// The endpoint cannot be used (not `http` or `https`, or `http` to another host without
+    /// `allow_insecure`), a colon in the site id, or extra roots that cannot be read.
+    pub fn new(config: &CustomerIoConfig) -> Result<Self, Diagnostic> {
+        let endpoint = endpoint(config)?;
+        let site_id = config.site_id.expose_secret();
+        if site_id.contains(':') {
+            return Err(Diagnostic::error(
+                "invalid_value",
+                "`customerio.site_id` holds a colon, which Basic authentication cannot carry",
+            ));
+        }
+        let credentials = STANDARD.encode(format!("{site_id}:{}", config.api_key.expose_secret()));
+        let mut authorization = HeaderValue::try_from(format!("Basic {credentials}"))
+            .map_err(|_| Diagnostic::error("internal", "the credentials form no header"))?;
+        authorization.set_sensitive(true);
+        let dialer = Dialer::new(connect::tls(&config.extra_roots)?, config.connect_timeout);
+        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(config.concurrency.max(1))
+            .http2_keep_alive_interval(H2_PING)
+            .build(dialer);
+        Ok(Self {
+            http,
+            batch_uri: below(&endpoint, "/api/v2/batch")?,
+            account_uri: below(&endpoint, "/api/v1/accounts/region")?,
+            authorization,
+            timeout: config.timeout,
+            region: config.endpoint.is_none().then_some(config.region),
+            environment_id: config.environment_id,
+            policy: Policy::new(config, endpoint),
+        })
     }
-}
-impl super::Destination for Client {
-    fn send(
+
+    /// Asks whose credentials these are, and whether they are the configured ones.
+    ///
+    /// # Errors
+    ///
+    /// Refused credentials, another region or workspace than configured, or no usable answer.
+    pub async fn account(&self) -> Result<Account, ProbeError> {
+        let request = self.request(Method::GET, self.account_uri.clone(), Bytes::new(), 0);
+        let answer = match self.exchange(request).await {
+            Ok(answer) => answer,
+            Err(failure) => return Err(ProbeError::from_failure(&failure, &self.policy)),
+        };
+        let account = account::read(&self.policy, answer.status, &answer.headers, &answer.body)?;
+        account.check(self.region, self.environment_id)?;
+        Ok(account)
+    }
+
+    async fn deliver(&self, bodies: Vec<Bytes>, attempt: u32) -> Reply {
+        let items = bodies.len();
+        let body = batch::body(&bodies);
+        drop(bodies);
+        let uri = self.batch_uri.clone();
+        let request = self.request(Method::POST, uri, body, attempt);
+        match self.exchange(request).await {
+            Err(failure) => failure.reply(&self.policy),
+            Ok(answer) if answer.cut && answer.status.is_success() => {
+                Failure::Unreadable.reply(&self.policy)
+            }
+            Ok(Answer { status, headers, body, .. }) => {
+                reply::classify(&self.policy, status, &headers, &body, items, SystemTime::now())
+            }
+        }
+    }
+
+    fn request(&self, method: Method, uri: Uri, body: Bytes, attempt: u32) -> Request<Outgoing> {
+        let mut request = Request::new(Outgoing::new(body));
+        let length = request.body().len();
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, self.authorization.clone());
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("rudder-customerio/", env!("CARGO_PKG_VERSION"))),
+        );
+        if method == Method::POST {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if attempt > 0 {
+            headers.insert(RETRY_COUNT, HeaderValue::from(attempt));
+        }
+        *request.method_mut() = method;
+        request
+    }
+
+    /// Sends a request, once more if it met a connection that had been closed meanwhile.
+    async fn exchange(&self, request: Request<Outgoing>) -> Result<Answer, Failure> {
+        let began = Instant::now();
+        let again = request.clone();
+        let uses = request.body().handed_over();
+        let both = async {
+            match self.exchange_once(request).await {
+                Err((_, true)) => self.exchange_once(again).await.map_err(|(failure, _)| failure),
+                Err((failure, false)) => Err(failure),
+                Ok(answer) => Ok(answer),
+            }
+        };
+        let result = match tokio::time::timeout(self.timeout, both).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Timeout { sent: uses.load(Ordering::Relaxed) }),
+        };
+        metrics::histogram!("http_client_rtt_seconds").record(began.elapsed().as_secs_f64());
+        if let Ok(answer) = &result {
+            metrics::counter!("http_client_responses_total",
+                "status" => answer.status.as_str().to_owned())
+            .increment(1);
+        }
+        result
+    }
+
+    /// Sends a request; a failure comes with whether it met a stale connection.
+    async fn exchange_once(
         &self,
-        _: Vec<bytes::Bytes>,
-        _: u32,
-    ) -> futures_util::future::BoxFuture<'_, super::Reply> {
-        todo!()
-    }
-    fn probe(&self) -> futures_util::future::BoxFuture<'_, Result<(), super::Hold>> {
-        todo!()
+        mut request: Request<Outgoing>,
+    ) -> Result<Answer, (Failure, bool)> {
+        let handed_over = request.body().handed_over();
+        let connection = capture_connection(&mut request);
+        let response = match self.http.request(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                let sent = handed_over.load(Ordering::Relaxed);
+                let failure = failure::of(&error, sent);
+                let used = connection.connection_metadata().as_ref().and_then(Uses::of);
+                let stale = matches!(failure, Failure::Broken { .. })
+                    && used.is_some_and(|uses| uses.answers() > 0);
+                return Err((failure, stale));
+            }
+        };
+        if let Some(uses) = response.extensions().get::<Uses>() {
+            uses.answered();
+        }
+        let (parts, body) = response.into_parts();
+        let (body, cut) = collect(body).await;
+        Ok(Answer { status: parts.status, headers: parts.headers, body, cut })
     }
 }
+
+impl Destination for Client {
+    fn send(&self, bodies: Vec<Bytes>, attempt: u32) -> BoxFuture<'_, Reply> {
+        self.deliver(bodies, attempt).boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), Hold>> {
+        async { self.account().await.map(drop).map_err(ProbeError::into_hold) }.boxed()
+    }
+}
+
+/// Reads a body up to [`MAX_ANSWER`]; tells whether it broke off.
+async fn collect(mut body: Incoming) -> (Bytes, bool) {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        match frame.map(hyper::body::Frame::into_data) {
+            Ok(Ok(data)) => {
+                let room = MAX_ANSWER - whole.len();
+                whole.extend_from_slice(data.get(..room).unwrap_or(&data));
+                if whole.len() >= MAX_ANSWER {
+                    break;
+                }
+            }
+            Ok(Err(_trailers)) => {}
+            Err(_) => return (whole.freeze(), true),
+        }
+    }
+    (whole.freeze(), false)
+}
+
+/// Chooses and checks the base URL.
+fn endpoint(config: &CustomerIoConfig) -> Result<String, Diagnostic> {
+    let Some(uri) = &config.endpoint else {
+        return Ok(region_endpoint(config.region).to_owned());
+    };
+    let wrong = |text: String| Diagnostic::error("invalid_value", text);
+    let host = uri.host().unwrap_or_default();
+    if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
+        return Err(wrong(
+            "`customerio.endpoint` must not hold credentials: use `site_id` and `api_key`".into(),
+        ));
+    }
+    match uri.scheme_str() {
+        Some("https") => {}
+        Some("http") if is_loopback(host) => {}
+        Some("http") if config.allow_insecure => {
+            tracing::warn!(%host, "Requests to Customer.io are not encrypted (allow_insecure).");
+        }
+        Some("http") => {
+            return Err(wrong(format!(
+                "`customerio.endpoint` would send personal data to {host} unencrypted"
+            ))
+            .help("use https://, or set `customerio.allow_insecure: true`"));
+        }
+        _ => return Err(wrong("`customerio.endpoint` must begin with https:// or http://".into())),
+    }
+    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+    let scheme = uri.scheme_str().unwrap_or("https");
+    Ok(format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/')))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn below(endpoint: &str, path: &str) -> Result<Uri, Diagnostic> {
+    format!("{endpoint}{path}").parse().map_err(|error| {
+        Diagnostic::error("invalid_value", format!("`customerio.endpoint` is no base URL: {error}"))
+    })
+}
+
+/// Shared flag of a request body: whether it was handed over whole.
+type HandedOver = Arc<std::sync::atomic::AtomicBool>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,311 @@
+//! What an answer does to a parcel, and what it says about the destination.
+
+use tokio::time::Instant;
+
+use super::super::order::Slot;
+use super::super::parcel::Parcel;
+use super::super::progress::{Ending, refused};
+use super::super::retry::asked_wait;
+use super::super::{Hold, Refusal, Reply, Verdict};
+use super::{Courier, Flight, Flown};
+use crate::outcome::{Reason, ReasonCode};
+
+impl Courier {
+    /// Takes the answer to a request.
+    pub(super) fn landed(&mut self, flown: Flown, now: Instant) {
+        let (id, reply) = match flown {
+            Ok((id, reply)) => (id, reply),
+            Err(error) => {
+                // Only a defect of ours can end a request so. It is treated like a broken
+                // connection, so that a single operation that causes it becomes a suspect.
+                tracing::error!(%error, "A request ended in a panic.");
+                (error.id(), Reply::Retry { after: None, why: "panic", unknown: true })
+            }
+        };
+        let Some(Flight { parcel, generation }) = self.under_way.remove(&id) else { return };
+        match reply {
+            Reply::Items(verdicts) => self.accepted(parcel, verdicts, now),
+            Reply::Split(refusal) => self.refused(parcel, refusal, now),
+            Reply::Retry { after, why, unknown } => {
+                metrics::counter!("rudder_customerio_retries_total", "reason" => why).increment(1);
+                for &slot in parcel.first() {
+                    if let Some(load) = self.book.get_mut(slot) {
+                        load.unknown |= unknown;
+                    }
+                }
+                match after {
+                    Some(after) => {
+                        self.gate.asked(asked_wait(after, self.pace.least_asked_wait), now);
+                        self.shelf.put(parcel, now);
+                    }
+                    None => self.failed(parcel, generation, why, now),
+                }
+            }
+            Reply::Hold(hold) => {
+                self.hold(hold, now);
+                self.shelf.put(parcel, now);
+            }
+        }
+    }
+
+    /// Takes the verdicts on each operation of a part.
+    fn accepted(&mut self, mut parcel: Parcel, verdicts: Vec<Verdict>, now: Instant) {
+        self.destination_works();
+        self.successes += 1;
+        self.working.success(now);
+        self.holding.delivered();
+        let part = parcel.parts.pop_front().unwrap_or_default();
+        let mut verdicts = verdicts.into_iter();
+        let mut again = Remainder::default();
+        let (mut rejected, mut later) = (0_u64, false);
+        for &slot in &part {
+            // An answer without a word about an operation says nothing about it.
+            match verdicts.next().unwrap_or(Verdict::Unknown) {
+                Verdict::Delivered => self.end(slot, Ending::Delivered, now),
+                Verdict::Rejected(refusal) => {
+                    rejected += 1;
+                    self.end(slot, refused(refusal), now);
+                }
+                Verdict::Again => again.with_others(slot),
+                Verdict::Later(refusal) if self.is_expired(slot) => {
+                    rejected += 1;
+                    self.end(slot, expired(refusal), now);
+                }
+                Verdict::Later(_) => {
+                    later = true;
+                    self.note_failing(slot);
+                    again.with_others(slot);
+                }
+                Verdict::Unknown => {
+                    if let Some(load) = self.book.get_mut(slot) {
+                        load.unknown = true;
+                    }
+                    again.alone(slot);
+                }
+            }
+        }
+        if rejected > 0 {
+            metrics::counter!("component_errors_total",
+                "error_type" => "request_failed", "stage" => "sending")
+            .increment(rejected);
+        }
+        let again = again.parts();
+        let left: usize = again.iter().map(Vec::len).sum();
+        if left > 0 {
+            let why = if later { "item" } else { "unknown" };
+            metrics::counter!("rudder_customerio_retries_total", "reason" => why).increment(1);
+        }
+        // Without progress (a single operation that stays unknown, or everything is to come later)
+        // the parcel must not go round at full speed.
+        let stuck = left == part.len() && (part.len() == 1 || again.len() == 1);
+        for slots in again.into_iter().rev() {
+            parcel.parts.push_front(slots);
+        }
+        if stuck || later {
+            if part.len() == 1 && part.first().is_some_and(|slot| self.is_expired(*slot)) {
+                self.give_up(parcel, now);
+                return;
+            }
+            for &slot in parcel.first() {
+                self.note_failing(slot);
+            }
+            let wait = parcel.strike(self.successes, &self.retry);
+            self.shelf.put(parcel, now + wait);
+            return;
+        }
+        parcel.part_passed(part.len(), rejected > 0);
+        self.forward(parcel, now);
+    }
+
+    /// Takes the refusal of a whole part.
+    fn refused(&mut self, mut parcel: Parcel, refusal: Refusal, now: Instant) {
+        self.destination_works();
+        if parcel.first().len() > 1 {
+            metrics::counter!("rudder_customerio_retries_total", "reason" => "split").increment(1);
+            parcel.halve(true);
+        } else {
+            metrics::counter!("component_errors_total",
+                "error_type" => "request_failed", "stage" => "sending")
+            .increment(1);
+            parcel.culprit();
+            for slot in parcel.parts.pop_front().unwrap_or_default() {
+                self.end(slot, refused(refusal.clone()), now);
+            }
+        }
+        self.forward(parcel, now);
+    }
+
+    /// Takes a failure that says nothing about the operations.
+    fn failed(&mut self, mut parcel: Parcel, generation: u64, why: &'static str, now: Instant) {
+        let single = parcel.first().len() == 1;
+        if why == "http_429" {
+            self.limiter.lower(now);
+            self.gate.fails(generation, &self.retry, now);
+            let wait = super::super::retry::full_jitter(1, &self.retry);
+            self.shelf.put(parcel, now + wait);
+            return;
+        }
+        metrics::counter!("component_errors_total",
+            "error_type" => "request_failed", "stage" => "sending")
+        .increment(1);
+        for &slot in parcel.first() {
+            self.note_failing(slot);
+        }
+        let wait = parcel.strike(self.successes, &self.retry);
+        if !parcel.is_suspect() {
+            self.gate.fails(generation, &self.retry, now);
+            self.shelf.put(parcel, now + wait);
+            return;
+        }
+        // The others pass and this one does not: it must not make them wait.
+        self.gate.untried(generation, now);
+        if !single {
+            parcel.halve(false);
+            self.shelf.put(parcel, now);
+        } else if parcel.first().iter().any(|slot| self.is_expired(*slot)) {
+            self.give_up(parcel, now);
+        } else {
+            self.shelf.put(parcel, now + wait);
+        }
+    }
+
+    /// Gives up the first part of a parcel.
+    fn give_up(&mut self, mut parcel: Parcel, now: Instant) {
+        parcel.culprit();
+        for slot in parcel.parts.pop_front().unwrap_or_default() {
+            self.end(slot, expired(Refusal::default()), now);
+        }
+        self.forward(parcel, now);
+    }
+
+    /// Sends what is left of a parcel, or takes leave of it.
+    fn forward(&mut self, parcel: Parcel, now: Instant) {
+        if !parcel.parts.is_empty() {
+            self.shelf.put(parcel, now);
+        } else if let Some(passed) = parcel.refused_for_size() {
+            self.item_limit.refused_for_size(passed, now);
+        }
+    }
+
+    fn note_failing(&mut self, slot: Slot) {
+        let total = self.working.total();
+        if let Some(load) = self.book.get_mut(slot) {
+            load.failing_since.get_or_insert(total);
+        }
+    }
+
+    fn is_expired(&self, slot: Slot) -> bool {
+        let since = self.book.get(slot).and_then(|load| load.failing_since);
+        since.is_some_and(|since| {
+            self.working.total().saturating_sub(since) >= self.retry.give_up_after
+        })
+    }
+
+    fn destination_works(&mut self) {
+        self.gate.works();
+    }
+
+    // Holds.
+
+    fn hold(&mut self, hold: Hold, now: Instant) {
+        self.working.stop();
+        let code = hold.code;
+        let message = hold.message.clone();
+        if self.holding.begin(hold, now) {
+            tracing::error!(
+                reason = code,
+                remedy = %message,
+                "Delivery is held; events are kept, and it goes on by itself once this is mended."
+            );
+        }
+        metrics::gauge!("rudder_customerio_delivery_held", "reason" => code).set(1.0);
+    }
+
+    /// Asks the region endpoint, if it is time to.
+    pub(super) fn probe(&mut self, now: Instant) {
+        if self.probing.is_some() {
+            return;
+        }
+        let due = self.checking || self.holding.probe_at().is_some_and(|at| at <= now);
+        if due {
+            self.holding.probing();
+            let destination = std::sync::Arc::clone(&self.ends.destination);
+            self.probing = Some(Box::pin(async move { destination.probe().await }));
+        }
+    }
+
+    /// Takes the answer of the region endpoint.
+    pub(super) fn probed(&mut self, answer: Result<(), Hold>, now: Instant) {
+        let first = std::mem::take(&mut self.checking);
+        match answer {
+            Ok(()) => {
+                if let Some(hold) = self.holding.end() {
+                    metrics::gauge!("rudder_customerio_delivery_held", "reason" => hold.code)
+                        .set(0.0);
+                    tracing::info!(
+                        reason = hold.code,
+                        "Customer.io answers again; delivery tries."
+                    );
+                    self.gate.try_one(now);
+                }
+            }
+            Err(hold) if hold.code == "unreachable" && first && !self.workspace_pinned => {
+                tracing::warn!(reason = %hold.message, "The credentials could not be checked.");
+            }
+            Err(hold) => {
+                match self.holding.hold().map(|known| known.code) {
+                    // That it cannot be asked does not tell whether the reason is still there.
+                    Some(_) if hold.code == "unreachable" => {}
+                    Some(known) if known != hold.code => {
+                        metrics::gauge!("rudder_customerio_delivery_held", "reason" => known)
+                            .set(0.0);
+                        self.hold(hold, now);
+                    }
+                    Some(_) => {}
+                    None => {
+                        self.hold(hold, now);
+                        return;
+                    }
+                }
+                self.holding.plan(now);
+            }
+        }
+    }
+}
+
+fn expired(refusal: Refusal) -> Ending {
+    let reason = Reason::new(
+        ReasonCode::Expired,
+        "kept failing for `retry.give_up_after` while others were delivered",
+    );
+    Ending::Rejected(reason, refusal)
+}
+
+/// What of a part is sent again: neighbours together, except those that must travel alone.
+#[derive(Default)]
+struct Remainder {
+    done: Vec<Vec<Slot>>,
+    open: Vec<Slot>,
+}
+
+impl Remainder {
+    fn with_others(&mut self, slot: Slot) {
+        self.open.push(slot);
+    }
+
+    fn alone(&mut self, slot: Slot) {
+        self.close();
+        self.done.push(vec![slot]);
+    }
+
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.done.push(std::mem::take(&mut self.open));
+        }
+    }
+
+    fn parts(mut self) -> Vec<Vec<Slot>> {
+        self.close();
+        self.done
+    }
+}
