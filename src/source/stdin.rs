@@ -136,7 +136,7 @@ impl StdinSource {
         let stopped = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => true,
-            ended = reading.to_the_end(&intake) => {
+            ended = reading.read_all(&intake) => {
                 ended?;
                 false
             }
@@ -160,7 +160,7 @@ struct Reading<R> {
 }
 
 impl<R: AsyncRead + Unpin> Reading<R> {
-    async fn to_the_end<S: Submit>(&mut self, intake: &S) -> Result<(), StdinError> {
+    async fn read_all<S: Submit>(&mut self, intake: &S) -> Result<(), StdinError> {
         loop {
             let more = self.lines.fill().await.map_err(StdinError::Read)?;
             loop {
