@@ -28,7 +28,7 @@ use self::trouble::Trouble;
 use self::workers::Busy;
 use crate::buffer::{Buffer, BufferStats};
 use crate::config::CustomerIoConfig;
-use crate::delivery::{self, DeadLetters, DeliveryHandle, DeliveryStatus, Destination};
+use crate::delivery::{self, DeadLetters, DeliveryHandle, DeliveryStatus, Destination, Pace};
 use crate::outcome::{Ledger, LedgerSnapshot};
 use crate::source::{Batch, Intake, Receipt, Refused};
 
@@ -81,6 +81,8 @@ pub struct Parts {
     pub destination: Arc<dyn Destination>,
     /// How they go there.
     pub customerio: CustomerIoConfig,
+    /// How far delivery looks ahead, and how it paces itself.
+    pub pace: Pace,
     /// Where failed and rejected events go.
     pub dead_letters: Arc<DeadLetters>,
     /// Mapping threads; `None`: one per core.
@@ -155,12 +157,13 @@ impl CustomerIoSink {
         let rules = Arc::new(ArcSwap::from_pointee(rules));
         let front = Front::start(width, &rules, &buffer, dead_letters.clone())?;
         let account = Arc::clone(&front.account);
-        let (delivery, task) = delivery::start(
+        let (delivery, task) = delivery::start_paced(
             Arc::clone(&buffer),
             Arc::clone(&destination),
             &customerio,
             dead_letters,
             Arc::new(move |sequence, outcome| account.settle(sequence, outcome)),
+            parts.pace,
         );
         let shared = Shared {
             intake: front.intake,

@@ -4,8 +4,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{DecideBy, EventListConfig, EventListMode, ModeConfig, Unknown};
-use crate::event::{Event, Spans};
+use crate::config::{ConsentRule, DecideBy, EventListConfig, EventListMode, ModeConfig, Unknown};
+use crate::event::decode::decode_as;
+use crate::event::{Event, Plan, Spans};
 
 fn filter_config() -> FilterConfig {
     FilterConfig {
@@ -124,4 +125,57 @@ fn every_known_case_of_rudderstacks_server_is_decided_as_there() {
         assert_eq!(reason, case["reason"].as_str().unwrap(), "{line}");
     }
     assert_eq!(seen, 58);
+}
+
+/// Collects the events of a recorded session of RudderStack's browser SDK.
+fn recorded(session: &str) -> Vec<Event> {
+    fn collect(json: &Value, events: &mut Vec<Event>) {
+        if json["context"]["consentManagement"].is_object() {
+            let raw = Bytes::from(json.to_string());
+            let plan = Plan::everything(&["identify", "track", "page"]);
+            events.push(decode_as(&raw, &plan, None).unwrap());
+        }
+        for inner in json.as_object().into_iter().flat_map(|o| o.values()) {
+            collect(inner, events);
+        }
+        json.as_array().into_iter().flatten().for_each(|inner| collect(inner, events));
+    }
+    let mut events = Vec::new();
+    collect(&serde_json::from_str(session).unwrap(), &mut events);
+    events
+}
+
+#[test]
+fn recorded_events_of_the_browser_sdk_are_decided() {
+    let custom = include_str!("../../tests/data/gateway/browser-consent-custom.json");
+    let onetrust = include_str!("../../tests/data/gateway/browser-consent-onetrust.json");
+    let buffered = include_str!("../../tests/data/gateway/browser-preconsent-buffer.json");
+    let rule = |provider: &str, id: &str| ConsentRule {
+        provider: provider.into(),
+        consents: vec![id.into()],
+        resolution_strategy: None,
+    };
+    let config = ConsentConfig {
+        rules: vec![rule("custom", "marketing"), rule("oneTrust", "C0004")],
+        ..no_rules()
+    };
+    let withhold = ConsentConfig { unknown: Unknown::Withhold, ..config.clone() };
+    for (config, session, denied, unknown, passed) in [
+        (&config, custom, 5, 0, 0),
+        (&config, onetrust, 5, 0, 0),
+        (&config, buffered, 2, 0, 5),
+        (&withhold, buffered, 2, 5, 0),
+    ] {
+        let filter = Filter::new(&filter_config(), config);
+        let mut counts = (0, 0, 0);
+        for event in recorded(session) {
+            match filter.decide(&event, &origin("cloud")) {
+                Some(Outcome::Withheld(r)) if r.code == ReasonCode::GenericDenied => counts.0 += 1,
+                Some(Outcome::Withheld(r)) if r.code == ReasonCode::ConsentUnknown => counts.1 += 1,
+                None => counts.2 += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(counts, (denied, unknown, passed));
+    }
 }

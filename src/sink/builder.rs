@@ -10,7 +10,7 @@ use crate::config::{
     BufferConfig, Config, ConsentConfig, CustomerIoConfig, DeadLettersConfig, FilterConfig,
 };
 use crate::delivery::client::Client;
-use crate::delivery::{DeadLetters, Destination};
+use crate::delivery::{DeadLetters, Destination, Pace};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::filter::Filter;
 use crate::mapping::{Mapping, Scripts, Settings};
@@ -132,7 +132,7 @@ impl Builder {
             .map_err(|error| vec![no_dead_letters(&self.data_dir, &error)])?;
         let destination = match self.destination {
             Some(destination) => destination,
-            None => Arc::new(Client::new(&self.customerio)?),
+            None => Arc::new(Client::new(&self.customerio).map_err(|fault| vec![fault])?),
         };
         let buffer: Arc<dyn Buffer> =
             Arc::new(MemoryBuffer::new(self.buffer.max_size, self.buffer.when_full));
@@ -141,6 +141,7 @@ impl Builder {
             buffer,
             destination,
             customerio: self.customerio,
+            pace: Pace { read_ahead: self.buffer.read_ahead, ..Pace::default() },
             dead_letters: Arc::new(dead_letters),
             threads: self.threads,
             intake_bytes: self.intake_bytes,

@@ -51,18 +51,30 @@ pub(super) struct Arrival {
     pub(super) batch: Option<Box<MappedBatch>>,
 }
 
-/// How long the threads have worked, for `utilization`.
+/// How much the threads have worked, for `utilization`.
 #[derive(Debug, Default)]
-pub(super) struct Busy(AtomicU64);
+pub(super) struct Busy {
+    nanos: AtomicU64,
+    batches: AtomicU64,
+}
 
 impl Busy {
     fn add(&self, worked: Duration) {
         let nanos = u64::try_from(worked.as_nanos()).unwrap_or(u64::MAX);
-        self.0.fetch_add(nanos, Ordering::Relaxed);
+        self.nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    fn handed_on(&self) {
+        self.batches.fetch_add(1, Ordering::Release);
+    }
+
+    #[cfg(test)]
+    pub(super) fn batches(&self) -> u64 {
+        self.batches.load(Ordering::Acquire)
     }
 
     pub(super) fn total(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+        Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
     }
 }
 
@@ -108,6 +120,7 @@ fn work<S: Snapshot>(
         if arrivals.send(Arrival { number, batch }).is_err() {
             return;
         }
+        busy.handed_on();
     }
 }
 
