@@ -8,21 +8,42 @@
 use fastrand::Rng;
 
 const WORDS: &[&str] = &[
-    "amber", "birch", "cobalt", "delta", "ember", "fjord", "granite", "harbor", "indigo", "juniper", "kelp",
-    "linen", "maple", "nectar", "ochre", "pebble", "quartz", "raven", "saffron", "tundra",
+    "amber", "birch", "cobalt", "delta", "ember", "fjord", "granite", "harbor", "indigo",
+    "juniper", "kelp", "linen", "maple", "nectar", "ochre", "pebble", "quartz", "raven", "saffron",
+    "tundra",
 ];
 const CATEGORIES: &[&str] = &["apparel", "home", "outdoor", "audio", "kitchen", "books", "toys"];
 const EVENTS: &[&str] = &[
-    "Product Viewed", "Product Added", "Cart Viewed", "Checkout Started", "Order Completed",
-    "Product List Viewed", "Search Performed", "Feature Used", "Video Played", "Invite Sent", "Coupon Applied",
-    "Subscription Renewed", "Form Submitted", "Button Clicked", "Signed In", "Trial Started",
+    "Product Viewed",
+    "Product Added",
+    "Cart Viewed",
+    "Checkout Started",
+    "Order Completed",
+    "Product List Viewed",
+    "Search Performed",
+    "Feature Used",
+    "Video Played",
+    "Invite Sent",
+    "Coupon Applied",
+    "Subscription Renewed",
+    "Form Submitted",
+    "Button Clicked",
+    "Signed In",
+    "Trial Started",
 ];
-const PAGES: &[&str] = &["Home", "Pricing", "Docs", "Blog", "Product", "Category", "Checkout", "Account"];
-const SCREENS: &[&str] = &["Home", "Feed", "Profile", "Settings", "Cart", "Product Detail", "Notifications"];
+const PAGES: &[&str] =
+    &["Home", "Pricing", "Docs", "Blog", "Product", "Category", "Checkout", "Account"];
+const SCREENS: &[&str] =
+    &["Home", "Feed", "Profile", "Settings", "Cart", "Product Detail", "Notifications"];
 const PLANS: &[&str] = &["free", "free", "starter", "pro", "team", "enterprise"];
-const NAMES: &[&str] = &["Ada", "Bo", "Chen", "Elif", "Gita", "Åsa", "Łukasz", "Émile", "美咲", "Дмитрий"];
-const CITIES: &[(&str, &str, &str)] =
-    &[("Oslo", "NO", "nb-NO"), ("Berlin", "DE", "de-DE"), ("São Paulo", "BR", "pt-BR"), ("Osaka", "JP", "ja-JP")];
+const NAMES: &[&str] =
+    &["Ada", "Bo", "Chen", "Elif", "Gita", "Åsa", "Łukasz", "Émile", "美咲", "Дмитрий"];
+const CITIES: &[(&str, &str, &str)] = &[
+    ("Oslo", "NO", "nb-NO"),
+    ("Berlin", "DE", "de-DE"),
+    ("São Paulo", "BR", "pt-BR"),
+    ("Osaka", "JP", "ja-JP"),
+];
 const AGENT: &str = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) \
                      Version/17.4 Safari/605.1.15";
 const USERS: f64 = 50_000.0;
@@ -77,7 +98,11 @@ fn uuid(rng: &mut Rng) -> String {
     let n = rng.u128(..);
     format!(
         "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
-        n as u32, (n >> 32) as u16, (n >> 48) as u16 & 0xfff, (n >> 64) as u16 & 0xfff, (n >> 80) as u64
+        n as u32,
+        (n >> 32) as u16,
+        (n >> 48) as u16 & 0xfff,
+        (n >> 64) as u16 & 0xfff,
+        (n >> 80) as u64
     )
 }
 
@@ -92,7 +117,11 @@ impl Person {
         let ios = rng.f64() < 0.55;
         Self {
             number,
-            user_id: if rng.bool() { format!("usr_{:08x}", rng.u32(..)) } else { (100_000 + number).to_string() },
+            user_id: if rng.bool() {
+                format!("usr_{:08x}", rng.u32(..))
+            } else {
+                (100_000 + number).to_string()
+            },
             anonymous_id: uuid(rng),
             name: pick(rng, NAMES),
             email: format!("user{number}@{}.example.org", pick(rng, WORDS)),
@@ -150,7 +179,13 @@ fn properties(rng: &mut Rng, event: &str, person: &Person) -> String {
             .raw("duration_ms", rng.u32(20..90_000))
             .raw("success", rng.f64() < 0.95)
             .text("plan", person.plan)
-            .raw("experiment", Object::new().text("id", format!("exp_{}", rng.u32(..30))).text("variant", "A").end())
+            .raw(
+                "experiment",
+                Object::new()
+                    .text("id", format!("exp_{}", rng.u32(..30)))
+                    .text("variant", "A")
+                    .end(),
+            )
             .raw("tags", format!("[\"{}\",\"{}\"]", pick(rng, WORDS), pick(rng, WORDS)))
             .end(),
     }
@@ -169,11 +204,24 @@ fn page_object(rng: &mut Rng) -> Object {
         .text("initial_referrer", "$direct")
 }
 
-fn context(rng: &mut Rng, person: &Person, mobile: bool, server: bool, traits: Option<&str>, page: &str) -> String {
+fn context(
+    rng: &mut Rng,
+    person: &Person,
+    mobile: bool,
+    server: bool,
+    traits: Option<&str>,
+    page: &str,
+) -> String {
     let mut c = Object::new();
     if server {
         c = c
-            .raw("library", Object::new().text("name", "@rudderstack/rudder-sdk-node").text("version", "3.0.13").end())
+            .raw(
+                "library",
+                Object::new()
+                    .text("name", "@rudderstack/rudder-sdk-node")
+                    .text("version", "3.0.13")
+                    .end(),
+            )
             .text("locale", person.city.2)
             .text("ip", format!("203.0.113.{}", person.number % 250));
     } else if mobile {
@@ -181,7 +229,12 @@ fn context(rng: &mut Rng, person: &Person, mobile: bool, server: bool, traits: O
         c = c
             .raw(
                 "app",
-                Object::new().text("name", "Fjord Shop").text("version", "4.7.1").text("build", "1204").text("namespace", "org.example.fjord").end(),
+                Object::new()
+                    .text("name", "Fjord Shop")
+                    .text("version", "4.7.1")
+                    .text("build", "1204")
+                    .text("namespace", "org.example.fjord")
+                    .end(),
             )
             .raw(
                 "device",
@@ -193,28 +246,69 @@ fn context(rng: &mut Rng, person: &Person, mobile: bool, server: bool, traits: O
                     .text("token", &person.token)
                     .end(),
             )
-            .raw("library", Object::new().text("name", "rudder-ios-library").text("version", "1.29.0").end())
+            .raw(
+                "library",
+                Object::new().text("name", "rudder-ios-library").text("version", "1.29.0").end(),
+            )
             .text("locale", person.city.2)
-            .raw("network", Object::new().text("carrier", "Telenor").raw("wifi", true).raw("cellular", true).raw("bluetooth", false).end())
+            .raw(
+                "network",
+                Object::new()
+                    .text("carrier", "Telenor")
+                    .raw("wifi", true)
+                    .raw("cellular", true)
+                    .raw("bluetooth", false)
+                    .end(),
+            )
             .raw("os", Object::new().text("name", os).text("version", version).end())
-            .raw("screen", Object::new().raw("density", 3).raw("height", 852).raw("width", 393).end())
+            .raw(
+                "screen",
+                Object::new().raw("density", 3).raw("height", 852).raw("width", 393).end(),
+            )
             .text("timezone", "Europe/Oslo")
             .raw("sessionId", 1_714_500_000 + person.number * 97);
     } else {
         c = c
             .raw(
                 "app",
-                Object::new().text("name", "RudderLabs JavaScript SDK").text("namespace", "com.rudderlabs.javascript").text("version", "3.7.3").text("installType", "cdn").end(),
+                Object::new()
+                    .text("name", "RudderLabs JavaScript SDK")
+                    .text("namespace", "com.rudderlabs.javascript")
+                    .text("version", "3.7.3")
+                    .text("installType", "cdn")
+                    .end(),
             )
-            .raw("library", Object::new().text("name", "RudderLabs JavaScript SDK").text("version", "3.7.3").end())
+            .raw(
+                "library",
+                Object::new()
+                    .text("name", "RudderLabs JavaScript SDK")
+                    .text("version", "3.7.3")
+                    .end(),
+            )
             .text("locale", person.city.2)
             .text("timezone", "GMT+0200")
             .text("userAgent", AGENT)
             .raw("os", Object::new().text("name", "").text("version", "").end())
-            .raw("screen", Object::new().raw("density", 2).raw("width", 1728).raw("height", 1117).raw("innerWidth", 1200).raw("innerHeight", 800).end())
+            .raw(
+                "screen",
+                Object::new()
+                    .raw("density", 2)
+                    .raw("width", 1728)
+                    .raw("height", 1117)
+                    .raw("innerWidth", 1200)
+                    .raw("innerHeight", 800)
+                    .end(),
+            )
             .raw("page", page)
             .raw("sessionId", 1_714_500_000 + person.number * 97)
-            .raw("campaign", if rng.f64() < 0.25 { "{\"source\":\"newsletter\",\"medium\":\"email\"}" } else { "{}" });
+            .raw(
+                "campaign",
+                if rng.f64() < 0.25 {
+                    "{\"source\":\"newsletter\",\"medium\":\"email\"}"
+                } else {
+                    "{}"
+                },
+            );
     }
     c = c.raw("traits", traits.unwrap_or("{}"));
     if !((mobile || server) && rng.f64() < 0.3) {
@@ -246,28 +340,59 @@ fn traits(rng: &mut Rng, person: &Person, now: u64) -> String {
         .raw("logins", rng.u32(1..900))
         .raw(
             "address",
-            Object::new().text("city", person.city.0).text("country", person.city.1).text("postalCode", "0150").text("street", "Birch gate 7").end(),
+            Object::new()
+                .text("city", person.city.0)
+                .text("country", person.city.1)
+                .text("postalCode", "0150")
+                .text("street", "Birch gate 7")
+                .end(),
         )
         .raw("marketing_opt_in", !person.denied)
         .raw("lifetime_value", f64::from(rng.u32(..100_000)) / 100.0)
         .raw("interests", format!("[\"{}\"]", pick(rng, CATEGORIES)))
-        .raw("company", Object::new().text("id", format!("co-{}", person.company)).raw("seats", person.company * 3).end())
+        .raw(
+            "company",
+            Object::new()
+                .text("id", format!("co-{}", person.company))
+                .raw("seats", person.company * 3)
+                .end(),
+        )
         .end()
 }
 
 fn event(rng: &mut Rng, person: &Person, kind: &str, now: u64) -> String {
     let server = matches!(kind, "track" | "identify" | "group" | "alias") && rng.bool();
-    let mobile = kind == "screen" || kind == "device" || (kind != "page" && !server && person.mobile);
-    let known = mobile || server || matches!(kind, "identify" | "alias" | "group") || rng.f64() < 0.7;
+    let mobile =
+        kind == "screen" || kind == "device" || (kind != "page" && !server && person.mobile);
+    let known =
+        mobile || server || matches!(kind, "identify" | "alias" | "group") || rng.f64() < 0.7;
     let page = page_object(rng).end();
     let identify_traits = (kind == "identify").then(|| traits(rng, person, now));
     let in_context = rng.f64() < 0.6;
-    let some_traits = (known && rng.bool())
-        .then(|| Object::new().text("email", &person.email).text("firstName", person.name).text("plan", person.plan).end());
-    let context_traits = if in_context { identify_traits.as_deref().or(some_traits.as_deref()) } else { some_traits.as_deref() };
+    let some_traits = (known && rng.bool()).then(|| {
+        Object::new()
+            .text("email", &person.email)
+            .text("firstName", person.name)
+            .text("plan", person.plan)
+            .end()
+    });
+    let context_traits = if in_context {
+        identify_traits.as_deref().or(some_traits.as_deref())
+    } else {
+        some_traits.as_deref()
+    };
     let mut e = Object::new()
         .text("type", if kind == "device" { "track" } else { kind })
-        .text("channel", if server { "server" } else if mobile { "mobile" } else { "web" })
+        .text(
+            "channel",
+            if server {
+                "server"
+            } else if mobile {
+                "mobile"
+            } else {
+                "web"
+            },
+        )
         .text("messageId", uuid(rng))
         .text("anonymousId", &person.anonymous_id)
         .text("userId", if known { &person.user_id } else { "" })
@@ -287,7 +412,9 @@ fn event(rng: &mut Rng, person: &Person, kind: &str, now: u64) -> String {
         }
         "device" => {
             let name = if rng.f64() < 0.8 { "Application Opened" } else { "Application Installed" };
-            e.text("event", name).raw("properties", "{\"from_background\":true,\"version\":\"4.7.1\"}").end()
+            e.text("event", name)
+                .raw("properties", "{\"from_background\":true,\"version\":\"4.7.1\"}")
+                .end()
         }
         "identify" if !in_context => e.raw("traits", identify_traits.unwrap_or_default()).end(),
         "page" => {
@@ -297,7 +424,12 @@ fn event(rng: &mut Rng, person: &Person, kind: &str, now: u64) -> String {
         }
         "screen" => {
             let name = pick(rng, SCREENS);
-            let properties = Object::new().text("name", name).raw("depth", rng.u32(..9)).text("from", pick(rng, SCREENS)).raw("automatic", true).end();
+            let properties = Object::new()
+                .text("name", name)
+                .raw("depth", rng.u32(..9))
+                .text("from", pick(rng, SCREENS))
+                .raw("automatic", true)
+                .end();
             e.text("event", name).raw("properties", properties).end()
         }
         "group" => {
@@ -323,7 +455,8 @@ pub fn generate(seed: u64, n: usize) -> Vec<String> {
     (0..n)
         .map(|_| {
             now += 1 + rng.u64(..10);
-            let person = Person::new(seed, ((rng.f64() * USERS.ln()).exp() as u64).min(USERS as u64));
+            let person =
+                Person::new(seed, ((rng.f64() * USERS.ln()).exp() as u64).min(USERS as u64));
             let kind = match rng.u32(..100) {
                 0..55 => "track",
                 55..75 => "identify",

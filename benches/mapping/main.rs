@@ -47,7 +47,10 @@ fn measure() {
     println!("{EVENTS} events, {} bytes on average, best of {ROUNDS} rounds", bytes / EVENTS);
 
     let raw: Vec<Bytes> = texts.into_iter().map(Bytes::from).collect();
-    let mapping = Arc::new(Mapping::load(&Scripts::built_in(), &Settings::default()).expect("built-in scripts compile"));
+    let mapping = Arc::new(
+        Mapping::load(&Scripts::built_in(), &Settings::default())
+            .expect("built-in scripts compile"),
+    );
     let config = Config::default();
     let filter = Arc::new(Filter::new(&config.filter, &config.consent));
     let origin = Origin { source: "bench".into(), source_type: "web".into() };
@@ -61,8 +64,22 @@ fn measure() {
         decode_and_filter(&raw, &mapping, &filter, &origin),
         decode_and_map(&raw, &mapping),
         decode_map_and_check(&raw, &mapping),
-        chain("the whole walk (bytes → operations)", &raw, &mapping, &filter, &origin, Fill::Nothing),
-        chain("the same, filling in what is missing", &raw, &mapping, &filter, &origin, Fill::Gateway),
+        chain(
+            "the whole walk (bytes → operations)",
+            &raw,
+            &mapping,
+            &filter,
+            &origin,
+            Fill::Nothing,
+        ),
+        chain(
+            "the same, filling in what is missing",
+            &raw,
+            &mapping,
+            &filter,
+            &origin,
+            Fill::Gateway,
+        ),
     ];
     for _ in 0..ROUNDS {
         for m in &mut all {
@@ -103,12 +120,22 @@ fn decoded(event: &Bytes, plan: &Plan) -> Event {
 
 fn decode_with(name: &'static str, raw: &[Bytes], plan: Arc<Plan>) -> Measurement {
     let raw = raw.to_vec();
-    measurement(name, move || raw.iter().filter(|event| black_box(decoded(event, &plan)).index.is_some()).count())
+    measurement(name, move || {
+        raw.iter().filter(|event| black_box(decoded(event, &plan)).index.is_some()).count()
+    })
 }
 
-fn decode_and_filter(raw: &[Bytes], mapping: &Arc<Mapping>, filter: &Arc<Filter>, origin: &Origin) -> Measurement {
-    let (raw, plan, filter, origin) = (raw.to_vec(), Arc::clone(mapping.plan()), Arc::clone(filter), origin.clone());
-    measurement("… and filter", move || raw.iter().filter(|event| filter.decide(&decoded(event, &plan), &origin).is_none()).count())
+fn decode_and_filter(
+    raw: &[Bytes],
+    mapping: &Arc<Mapping>,
+    filter: &Arc<Filter>,
+    origin: &Origin,
+) -> Measurement {
+    let (raw, plan, filter, origin) =
+        (raw.to_vec(), Arc::clone(mapping.plan()), Arc::clone(filter), origin.clone());
+    measurement("… and filter", move || {
+        raw.iter().filter(|event| filter.decide(&decoded(event, &plan), &origin).is_none()).count()
+    })
 }
 
 fn decode_and_map(raw: &[Bytes], mapping: &Arc<Mapping>) -> Measurement {
@@ -116,14 +143,17 @@ fn decode_and_map(raw: &[Bytes], mapping: &Arc<Mapping>) -> Measurement {
     measurement("… and run the script", move || {
         let mapped = raw.iter().filter(|event| {
             let event = decoded(event, &plan);
-            event.index.is_some_and(|index| matches!(black_box(mapper.map(index, event.body)), Mapped::Root(_)))
+            event.index.is_some_and(|index| {
+                matches!(black_box(mapper.map(index, event.body)), Mapped::Root(_))
+            })
         });
         mapped.count()
     })
 }
 
 fn decode_map_and_check(raw: &[Bytes], mapping: &Arc<Mapping>) -> Measurement {
-    let (raw, mapping, mut mapper, mut scratch) = (raw.to_vec(), Arc::clone(mapping), mapping.worker(), Vec::new());
+    let (raw, mapping, mut mapper, mut scratch) =
+        (raw.to_vec(), Arc::clone(mapping), mapping.worker(), Vec::new());
     measurement("… and check and write the operations", move || {
         let mut bytes = 0;
         for event in &raw {
@@ -131,8 +161,13 @@ fn decode_map_and_check(raw: &[Bytes], mapping: &Arc<Mapping>) -> Measurement {
             let Some(index) = event.index else { continue };
             let input = id_input(&event);
             if let Mapped::Root(root) = mapper.map(index, event.body) {
-                let operations = operation::prepare(root, mapping.file(index), &input, &mut scratch);
-                bytes += operations.expect("valid operations").iter().map(|o| o.body.len()).sum::<usize>();
+                let operations =
+                    operation::prepare(root, mapping.file(index), &input, &mut scratch);
+                bytes += operations
+                    .expect("valid operations")
+                    .iter()
+                    .map(|o| o.body.len())
+                    .sum::<usize>();
             }
         }
         bytes
@@ -148,8 +183,11 @@ fn chain(
     fill: Fill,
 ) -> Measurement {
     let mut stage = Stage::new(Arc::clone(filter), Arc::clone(mapping), fill);
-    let elements: Vec<_> =
-        raw.iter().enumerate().map(|(i, event)| Incoming { json: Ok(event.clone()), position: i as u64 }).collect();
+    let elements: Vec<_> = raw
+        .iter()
+        .enumerate()
+        .map(|(i, event)| Incoming { json: Ok(event.clone()), position: i as u64 })
+        .collect();
     let batch = Batch {
         elements: Vec::new(),
         set_type: None,
@@ -157,5 +195,10 @@ fn chain(
         received_at: Utc::now(),
         client_ip: Some("203.0.113.9".into()),
     };
-    measurement(name, move || elements.iter().filter(|e| matches!(black_box(stage.walk(e, &batch)), Walked::Ready(_))).count())
+    measurement(name, move || {
+        elements
+            .iter()
+            .filter(|e| matches!(black_box(stage.walk(e, &batch)), Walked::Ready(_)))
+            .count()
+    })
 }

@@ -54,10 +54,22 @@ fn only_the_delivery_client_opens_http_connections() {
 
 #[test]
 fn a_stage_never_names_the_stages_after_it() {
-    let order = ["event", "source", "filter", "mapping", "operation", "buffer", "delivery", "sink", "pipeline", "cli"];
+    let order = [
+        "event",
+        "source",
+        "filter",
+        "mapping",
+        "operation",
+        "buffer",
+        "delivery",
+        "sink",
+        "pipeline",
+        "cli",
+    ];
     // The stages that may know others: who puts them together.
     for (path, text) in sources() {
-        let first = path.components().next().unwrap().as_os_str().to_string_lossy().replace(".rs", "");
+        let first =
+            path.components().next().unwrap().as_os_str().to_string_lossy().replace(".rs", "");
         let Some(own) = order.iter().position(|s| *s == first) else { continue };
         if ["source", "sink", "pipeline", "cli"].contains(&order[own]) {
             continue;
@@ -75,6 +87,7 @@ fn a_stage_never_names_the_stages_after_it() {
 
 #[test]
 fn there_is_no_unsafe_code() {
-    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    let manifest =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
     assert!(manifest.contains("unsafe_code = \"forbid\""));
 }

@@ -4,7 +4,9 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{AUTH, Running, Stack, eventually, free_address, get, http, run_with_input, write_config};
+use crate::support::{
+    AUTH, Running, Stack, eventually, free_address, get, http, run_with_input, write_config,
+};
 
 fn map(args: &[&str], input: &[u8]) -> (Option<i32>, Vec<Value>, String) {
     let mut all = vec!["map"];
@@ -17,7 +19,11 @@ fn map(args: &[&str], input: &[u8]) -> (Option<i32>, Vec<Value>, String) {
 
 #[test]
 fn every_kind_of_bad_line_is_named_and_the_good_ones_are_mapped() {
-    let deep = format!("{{\"type\":\"track\",\"userId\":\"u\",\"event\":\"e\",\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    let deep = format!(
+        "{{\"type\":\"track\",\"userId\":\"u\",\"event\":\"e\",\"x\":{}{}}}",
+        "[".repeat(10_000),
+        "]".repeat(10_000)
+    );
     let input = [
         "\u{feff}{\"type\":\"identify\",\"userId\":\"u1\",\"traits\":{\"plan\":\"pro\"}}",
         "not json",
@@ -36,7 +42,13 @@ fn every_kind_of_bad_line_is_named_and_the_good_ones_are_mapped() {
     let (code, lines, _) = map(&["-"], input.as_bytes());
     let short: Vec<_> = lines
         .iter()
-        .map(|l| (l["line"].as_u64().unwrap(), l["outcome"].as_str().unwrap(), l["reason"].as_str().unwrap_or("")))
+        .map(|l| {
+            (
+                l["line"].as_u64().unwrap(),
+                l["outcome"].as_str().unwrap(),
+                l["reason"].as_str().unwrap_or(""),
+            )
+        })
         .collect();
     assert_eq!(
         short,
@@ -75,7 +87,10 @@ fn ids_of_every_json_type_become_text_or_are_skipped() {
     ];
     let input: String = cases
         .iter()
-        .map(|(id, _)| json!({"type": "track", "event": "e", "userId": id, "anonymousId": "anon"}).to_string() + "\n")
+        .map(|(id, _)| {
+            json!({"type": "track", "event": "e", "userId": id, "anonymousId": "anon"}).to_string()
+                + "\n"
+        })
         .collect();
     let (code, lines, _) = map(&["-"], input.as_bytes());
     for ((id, expected), line) in cases.iter().zip(&lines) {
@@ -88,22 +103,38 @@ fn ids_of_every_json_type_become_text_or_are_skipped() {
 #[test]
 fn the_gateway_refuses_a_body_over_the_limit_and_goes_on() {
     let stack = Stack::start("");
-    let big = json!({"userId": "u", "event": "e", "properties": {"blob": "x".repeat(5_000_000)}}).to_string();
+    let big = json!({"userId": "u", "event": "e", "properties": {"blob": "x".repeat(5_000_000)}})
+        .to_string();
     let answer = http(stack.gateway, "POST", "/v1/track", &[AUTH], big.as_bytes());
     assert_eq!((answer.status, answer.text().as_str()), (413, "request size exceeds max limit\n"));
-    let nested = format!("{{\"userId\":\"u\",\"event\":\"e\",\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    let nested = format!(
+        "{{\"userId\":\"u\",\"event\":\"e\",\"x\":{}{}}}",
+        "[".repeat(10_000),
+        "]".repeat(10_000)
+    );
     assert_eq!(http(stack.gateway, "POST", "/v1/track", &[AUTH], nested.as_bytes()).status, 200);
-    assert_eq!(stack.send(&[json!({"type": "track", "userId": "u-ok", "event": "Fine"})]).status, 200);
+    assert_eq!(
+        stack.send(&[json!({"type": "track", "userId": "u-ok", "event": "Fine"})]).status,
+        200
+    );
     let ledger = stack.settled();
-    assert_eq!((&ledger["received"], &ledger["malformed"], &ledger["delivered"]), (&json!(2), &json!(1), &json!(1)));
+    assert_eq!(
+        (&ledger["received"], &ledger["malformed"], &ledger["delivered"]),
+        (&json!(2), &json!(1), &json!(1))
+    );
     assert_eq!(stack.activities("u-ok", "event").len(), 1);
 }
 
 #[test]
 fn a_refused_key_holds_everything_and_readiness_stays_true() {
     let mut stack = Stack::start_with_sandbox("", &["--credentials", "other:credentials"]);
-    assert_eq!(stack.send(&[json!({"type": "track", "userId": "u", "event": "Waits"})]).status, 200);
-    eventually("delivery is held", || get(stack.admin, "/status").json()["delivery"]["state"] == "held");
+    assert_eq!(
+        stack.send(&[json!({"type": "track", "userId": "u", "event": "Waits"})]).status,
+        200
+    );
+    eventually("delivery is held", || {
+        get(stack.admin, "/status").json()["delivery"]["state"] == "held"
+    });
     let status = get(stack.admin, "/status").json();
     assert_eq!((&status["ledger"]["buffered"], &status["ledger"]["gap"]), (&json!(1), &json!(0)));
     assert_eq!(get(stack.admin, "/readyz").status, 200);
@@ -123,11 +154,15 @@ fn an_unreachable_endpoint_delays_and_loses_nothing() {
     eventually("ready without Customer.io", || {
         std::net::TcpStream::connect(admin).is_ok() && get(admin, "/readyz").status == 200
     });
-    let body = json!({"batch": [{"type": "identify", "userId": "late", "traits": {"plan": "pro"}}]}).to_string();
+    let body =
+        json!({"batch": [{"type": "identify", "userId": "late", "traits": {"plan": "pro"}}]})
+            .to_string();
     assert_eq!(http(gateway, "POST", "/v1/batch", &[AUTH], body.as_bytes()).status, 200);
     let listen = endpoint.to_string();
     let _sandbox = Running::start(&["sandbox", "--listen", &listen]);
-    eventually("delivered once Customer.io is there", || get(admin, "/status").json()["ledger"]["delivered"] == 1);
+    eventually("delivered once Customer.io is there", || {
+        get(admin, "/status").json()["ledger"]["delivered"] == 1
+    });
 }
 
 #[test]
@@ -157,7 +192,10 @@ fn several_mistakes_of_a_configuration_are_told_at_once_without_values() {
     for wanted in [":3:", "listen", ":6:", "api_key", ":7:", ":8:"] {
         assert!(text.contains(wanted), "{wanted} is missing in:\n{text}");
     }
-    assert!(!text.contains("very-secret") && !text.contains("parsecs"), "a value is shown:\n{text}");
+    assert!(
+        !text.contains("very-secret") && !text.contains("parsecs"),
+        "a value is shown:\n{text}"
+    );
 }
 
 fn scripts_with(file: &str, text: &str) -> tempfile::TempDir {
@@ -203,7 +241,10 @@ fn a_script_with_endless_work_fails_that_event_alone() {
         b"{\"type\":\"track\",\"userId\":\"u\",\"event\":\"e\"}\n{\"type\":\"identify\",\"userId\":\"u\"}\n",
     );
     assert_eq!(lines.len(), 2, "{said}");
-    assert_eq!((&lines[0]["outcome"], &lines[0]["reason"]), (&json!("failed"), &json!("script_budget")));
+    assert_eq!(
+        (&lines[0]["outcome"], &lines[0]["reason"]),
+        (&json!("failed"), &json!("script_budget"))
+    );
     assert_eq!(lines[1]["outcome"], "mapped");
     assert_eq!(code, Some(1));
 }
@@ -212,7 +253,11 @@ fn a_script_with_endless_work_fails_that_event_alone() {
 fn an_unreadable_script_folder_is_a_clear_diagnostic() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config.yaml");
-    fs::write(&config, format!("mapping: {{ dir: \"{}\" }}\n", dir.path().join("nowhere").display())).unwrap();
+    fs::write(
+        &config,
+        format!("mapping: {{ dir: \"{}\" }}\n", dir.path().join("nowhere").display()),
+    )
+    .unwrap();
     let output = run_with_input(&["map", "-c", &config.display().to_string(), "-"], b"");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(78), "{said}");

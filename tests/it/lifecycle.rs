@@ -16,8 +16,11 @@ fn a_signal_drains_before_the_process_leaves() {
     assert_eq!(stack.send(&events).status, 200);
     assert_eq!(stack.run.stop().code(), Some(0), "{}", stack.run.said());
     for person in 0..20 {
-        let n: Vec<_> =
-            stack.activities(&format!("u-{person}"), "event").iter().map(|e| e["data"]["n"].as_i64().unwrap()).collect();
+        let n: Vec<_> = stack
+            .activities(&format!("u-{person}"), "event")
+            .iter()
+            .map(|e| e["data"]["n"].as_i64().unwrap())
+            .collect();
         assert_eq!(n.len(), 10, "person {person} has {n:?}");
     }
 }
@@ -38,7 +41,8 @@ fn each_item_of_a_batch_has_its_own_fate() {
     let folder = stack.dir.path().join("data/dead-letters");
     let files: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).collect();
     assert_eq!(files.len(), 1, "{files:?}");
-    let letter: serde_json::Value = serde_json::from_str(fs::read_to_string(&files[0]).unwrap().trim()).unwrap();
+    let letter: serde_json::Value =
+        serde_json::from_str(fs::read_to_string(&files[0]).unwrap().trim()).unwrap();
     assert_eq!((&letter["outcome"], &letter["reason"]), (&json!("rejected"), &json!("refused")));
     assert_eq!(letter["field"], "attributes.note");
     assert_eq!(letter["event"]["userId"], "p-4");
@@ -60,7 +64,8 @@ fn a_lost_acknowledgement_does_not_double_an_event() {
         (0..5).map(|i| json!({"type": "track", "userId": "once", "event": format!("E{i}"), "messageId": format!("m{i}")})).collect();
     assert_eq!(stack.send(&events).status, 200);
     stack.settled();
-    let names: Vec<_> = stack.activities("once", "event").iter().map(|e| e["name"].clone()).collect();
+    let names: Vec<_> =
+        stack.activities("once", "event").iter().map(|e| e["name"].clone()).collect();
     assert_eq!(names.len(), 5, "{names:?}");
 }
 
@@ -76,9 +81,14 @@ fn edited_scripts_are_loaded_and_broken_ones_refused_while_running() {
 
     let track = fs::read_to_string(vrl.join("track.vrl")).unwrap();
     fs::write(vrl.join("track.vrl"), format!("{track}\n. = {{\n")).unwrap();
-    eventually("the broken script is refused", || !get(stack.admin, "/status").json()["scripts"]["error"].is_null());
+    eventually("the broken script is refused", || {
+        !get(stack.admin, "/status").json()["scripts"]["error"].is_null()
+    });
     assert_eq!(hash(), before, "the old scripts must stay");
-    assert_eq!(stack.send(&[json!({"type": "track", "userId": "r", "event": "Old script"})]).status, 200);
+    assert_eq!(
+        stack.send(&[json!({"type": "track", "userId": "r", "event": "Old script"})]).status,
+        200
+    );
 
     // A script that compiles but breaks a test is refused as well.
     fs::write(vrl.join("track.vrl"), format!("{track}\n.name = \"Changed\"\n")).unwrap();
@@ -88,7 +98,10 @@ fn edited_scripts_are_loaded_and_broken_ones_refused_while_running() {
 
     fs::remove_dir_all(vrl.join("tests")).unwrap();
     eventually("the new script is loaded", || hash() != before);
-    assert_eq!(stack.send(&[json!({"type": "track", "userId": "r", "event": "New script"})]).status, 200);
+    assert_eq!(
+        stack.send(&[json!({"type": "track", "userId": "r", "event": "New script"})]).status,
+        200
+    );
     stack.settled();
     let names: Vec<_> = stack.activities("r", "event").iter().map(|e| e["name"].clone()).collect();
     assert_eq!(names, [json!("Old script"), json!("Changed")]);
@@ -110,21 +123,33 @@ fn stdin_alone_ends_when_everything_is_settled() {
         ),
     )
     .unwrap();
-    let good = json!({"type": "identify", "userId": "from-stdin", "traits": {"plan": "pro"}}).to_string();
-    let output = run_with_input(&["run", "-c", &config.display().to_string()], format!("{good}\n").as_bytes());
+    let good =
+        json!({"type": "identify", "userId": "from-stdin", "traits": {"plan": "pro"}}).to_string();
+    let output = run_with_input(
+        &["run", "-c", &config.display().to_string()],
+        format!("{good}\n").as_bytes(),
+    );
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(get(sandbox_address, "/_sandbox/people").text().contains("from-stdin"));
 
     let mixed = format!("{good}\n{}\n", json!({"type": "track", "userId": "no-name"}));
     let output = run_with_input(&["run", "-c", &config.display().to_string()], mixed.as_bytes());
-    assert_eq!(output.status.code(), Some(1), "an event failed: {}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "an event failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
 fn pause_keeps_accepting_and_resume_delivers() {
     let stack = Stack::start("");
     assert!(http(stack.admin, "POST", "/pause", &[], b"").status < 300);
-    assert_eq!(stack.send(&[json!({"type": "track", "userId": "p", "event": "Paused"})]).status, 200);
+    assert_eq!(
+        stack.send(&[json!({"type": "track", "userId": "p", "event": "Paused"})]).status,
+        200
+    );
     assert_eq!(get(stack.admin, "/status").json()["delivery"]["state"], "paused");
     assert_eq!(stack.ledger()["buffered"], 1);
     assert!(http(stack.admin, "POST", "/resume", &[], b"").status < 300);

@@ -14,11 +14,14 @@ fn replay(stack: &Stack, recording: &str) {
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let recording: Value = serde_json::from_str(&text).unwrap();
     for request in recording["requests"].as_array().unwrap() {
-        let (method, target) = (request["method"].as_str().unwrap(), request["target"].as_str().unwrap());
+        let (method, target) =
+            (request["method"].as_str().unwrap(), request["target"].as_str().unwrap());
         let mut bytes = format!("{method} {target} HTTP/1.1\r\n").into_bytes();
         for header in request["headers"].as_array().unwrap() {
             let (name, value) = (header[0].as_str().unwrap(), header[1].as_str().unwrap());
-            if !name.eq_ignore_ascii_case("connection") && !name.eq_ignore_ascii_case("content-length") {
+            if !name.eq_ignore_ascii_case("connection")
+                && !name.eq_ignore_ascii_case("content-length")
+            {
                 bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
             }
         }
@@ -28,7 +31,9 @@ fn replay(stack: &Stack, recording: &str) {
             (None, None) if request["body"].is_null() => Vec::new(),
             (None, None) => request["body"].to_string().into_bytes(),
         };
-        bytes.extend_from_slice(format!("Content-Length: {}\r\nConnection: close\r\n\r\n", body.len()).as_bytes());
+        bytes.extend_from_slice(
+            format!("Content-Length: {}\r\nConnection: close\r\n\r\n", body.len()).as_bytes(),
+        );
         bytes.extend_from_slice(&body);
         let answer = exchange(stack.gateway, &bytes).unwrap();
         let wanted = if method == "OPTIONS" { 204 } else { 200 };
@@ -72,14 +77,27 @@ fn a_retrying_node_sdk_does_not_double_events() {
 
 #[test]
 fn a_browser_sdk_run_ends_as_the_person_after_the_alias() {
-    for recording in ["browser-default.json", "browser-batch.json", "browser-beacon.json", "browser-cross-origin.json"] {
+    for recording in [
+        "browser-default.json",
+        "browser-batch.json",
+        "browser-beacon.json",
+        "browser-cross-origin.json",
+    ] {
         let stack = Stack::start("");
         replay(&stack, recording);
         let ledger = stack.settled();
-        assert_eq!((&ledger["received"], &ledger["delivered"]), (&json!(5), &json!(5)), "{recording}: {ledger}");
+        assert_eq!(
+            (&ledger["received"], &ledger["delivered"]),
+            (&json!(5), &json!(5)),
+            "{recording}: {ledger}"
+        );
         let person = stack.attributes("id", "u-2002").expect("the person exists");
         assert!(person["attributes"]["email"].is_string(), "{recording}: {person}");
-        assert_eq!(stack.activities("u-2002", "event")[0]["name"], "Order Completed", "{recording}");
+        assert_eq!(
+            stack.activities("u-2002", "event")[0]["name"],
+            "Order Completed",
+            "{recording}"
+        );
     }
 }
 
@@ -91,7 +109,10 @@ fn what_a_browser_visitor_refused_is_withheld_and_leaves_no_trace() {
     replay(&stack, "browser-consent-custom.json");
     let ledger = stack.settled();
     assert_eq!((&ledger["received"], &ledger["withheld"]), (&json!(10), &json!(10)), "{ledger}");
-    assert!(stack.attributes("id", "u-2002").is_none(), "a person was made although consent was refused");
+    assert!(
+        stack.attributes("id", "u-2002").is_none(),
+        "a person was made although consent was refused"
+    );
 
     let metrics = crate::support::get(stack.admin, "/metrics").text();
     assert!(
@@ -104,7 +125,8 @@ fn what_a_browser_visitor_refused_is_withheld_and_leaves_no_trace() {
     let status = crate::support::get(stack.admin, "/status").text();
     assert_eq!(stack.run.stop().code(), Some(0));
     for (place, text) in [("metrics", &metrics), ("status", &status), ("log", &stack.run.said())] {
-        for marker in ["u-2002", "Order Completed", "acme-inc", "WRITE_KEY_TEST", "key-of-the-test"] {
+        for marker in ["u-2002", "Order Completed", "acme-inc", "WRITE_KEY_TEST", "key-of-the-test"]
+        {
             assert!(!text.contains(marker), "{marker} stands in {place}");
         }
     }

@@ -53,8 +53,12 @@ pub struct Running {
 impl Running {
     /// Starts the binary and collects what it says on standard error.
     pub fn start(args: &[&str]) -> Self {
-        let mut child =
-            binary().args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("start the binary");
+        let mut child = binary()
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("start the binary");
         let stderr = Arc::new(Mutex::new(String::new()));
         let pipe = child.stderr.take().expect("stderr is piped");
         let text = Arc::clone(&stderr);
@@ -151,7 +155,8 @@ pub fn exchange(address: SocketAddr, request: &[u8]) -> std::io::Result<Answer> 
         .ok_or_else(|| std::io::Error::other("no HTTP answer"))?;
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let mut lines = head.lines();
-    let status = lines.next().and_then(|l| l.split(' ').nth(1)).and_then(|s| s.parse().ok()).unwrap_or(0);
+    let status =
+        lines.next().and_then(|l| l.split(' ').nth(1)).and_then(|s| s.parse().ok()).unwrap_or(0);
     let headers: Vec<_> = lines
         .filter_map(|l| l.split_once(':'))
         .map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned()))
@@ -166,7 +171,9 @@ pub fn exchange(address: SocketAddr, request: &[u8]) -> std::io::Result<Answer> 
 fn unchunk(mut rest: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(line) = rest.windows(2).position(|w| w == b"\r\n") {
-        let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap_or("0").trim(), 16).unwrap_or(0);
+        let size =
+            usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap_or("0").trim(), 16)
+                .unwrap_or(0);
         if size == 0 || rest.len() < line + 2 + size {
             break;
         }
@@ -177,8 +184,15 @@ fn unchunk(mut rest: &[u8]) -> Vec<u8> {
 }
 
 /// Sends one request.
-pub fn http(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+pub fn http(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
         write!(request, "{name}: {value}\r\n").expect("write to a string");
     }
@@ -207,7 +221,13 @@ pub struct Stack {
 }
 
 /// Writes a configuration for `run` with a sandbox as endpoint. `more` is YAML appended to it.
-pub fn write_config(dir: &Path, gateway: SocketAddr, admin: SocketAddr, endpoint: &str, more: &str) -> PathBuf {
+pub fn write_config(
+    dir: &Path,
+    gateway: SocketAddr,
+    admin: SocketAddr,
+    endpoint: &str,
+    more: &str,
+) -> PathBuf {
     let path = dir.join("config.yaml");
     let text = format!(
         "data_dir: {}\nsources:\n  - type: rudderstack\n    listen: {gateway}\n    write_keys:\n      - {{ key: WRITE_KEY_TEST, name: test }}\n\
