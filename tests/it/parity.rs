@@ -1,0 +1,96 @@
+//! Every worked example of RudderStack's own mapping gives the same operations, but where this project decided
+//! otherwise.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::Utc;
+use rudder_customerio::config::Config;
+use rudder_customerio::filter::Filter;
+use rudder_customerio::mapping::{Mapping, STACK_BYTES, Scripts, Settings};
+use rudder_customerio::source::{Batch, Incoming, Origin};
+use rudder_customerio::stage::{Fill, Stage, Walked};
+use serde_json::{Value, json};
+
+/// Walks one event as `map` does and returns its operations without the event ids that are added.
+fn operations(event: &Value, settings: &Settings) -> Result<Value, String> {
+    let config = Config::default();
+    let mapping = Arc::new(Mapping::load(&Scripts::built_in(), settings).map_err(|e| format!("{e:?}"))?);
+    let filter = Arc::new(Filter::new(&config.filter, &config.consent));
+    let mut stage = Stage::new(filter, mapping, Fill::Nothing);
+    let batch = Batch {
+        elements: Vec::new(),
+        set_type: None,
+        origin: Origin { source: Arc::from("test"), source_type: Arc::from("cloud") },
+        received_at: Utc::now(),
+        client_ip: None,
+    };
+    let element = Incoming { json: Ok(Bytes::from(event.to_string())), position: 0 };
+    match stage.walk(&element, &batch) {
+        Walked::Ready(prepared) => {
+            let body = |o: &rudder_customerio::operation::Operation| {
+                let mut operation: Value = serde_json::from_slice(&o.body).unwrap();
+                operation.as_object_mut().unwrap().remove("id");
+                operation
+            };
+            Ok(prepared.operations.iter().map(body).collect())
+        }
+        Walked::Ended(outcome) | Walked::Failed(outcome, _) => Err(outcome.kind().to_string()),
+    }
+}
+
+/// `1` and `1.0` are the same number to Customer.io.
+fn normal(value: &Value) -> Value {
+    match value {
+        Value::Number(n) => n.as_f64().map_or(json!(null), |f| json!(f)),
+        Value::Array(items) => items.iter().map(normal).collect(),
+        Value::Object(members) => Value::Object(members.iter().map(|(k, v)| (k.clone(), normal(v))).collect()),
+        other => other.clone(),
+    }
+}
+
+/// The examples whose result differs from RudderStack's on purpose, each with the decision.
+const DECIDED: &[(&str, &str)] = &[];
+
+#[test]
+fn the_examples_agree_and_every_difference_is_a_listed_decision() {
+    // VRL recurses, so scripts run on large stacks.
+    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(compare).unwrap();
+    thread.join().unwrap();
+}
+
+fn compare() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mapping.ndjson");
+    let text = fs::read_to_string(path).unwrap();
+    let (mut wrong, mut decided) = (Vec::new(), Vec::new());
+    for line in text.lines() {
+        let example: Value = serde_json::from_str(line).unwrap();
+        let name = example["name"].as_str().unwrap();
+        let mut settings = Settings::default();
+        if let Some(event) = example["config"]["deviceTokenEventName"].as_str() {
+            settings.device_token_event_name = event.to_owned();
+        }
+        if let Some(object) = example["connection"]["config"]["destination"]["object"].as_str() {
+            settings.record_object = object.to_owned();
+        }
+        let ours = example["decided"].get("v2");
+        let wanted = ours.unwrap_or(&example["v2"]);
+        let got = operations(&example["event"], &settings);
+        let same = match (&got, wanted.get("error")) {
+            (Ok(got), None) => normal(got) == normal(wanted),
+            (Err(_), Some(_)) => true,
+            _ => false,
+        };
+        if !same {
+            wrong.push(format!("{name}\n  wanted {wanted}\n  got    {got:?}"));
+        }
+        if ours.is_some_and(|ours| normal(ours) != normal(&example["v2"])) {
+            decided.push(name.to_owned());
+        }
+    }
+    assert!(wrong.is_empty(), "{} examples differ:\n{}", wrong.len(), wrong.join("\n"));
+    let listed: Vec<_> = DECIDED.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(decided, listed, "the decided differences");
+}
