@@ -34,6 +34,7 @@ use crate::source::{Batch, Intake, Receipt, Refused};
 
 pub use builder::Builder;
 pub use rules::Rules;
+pub use workers::on_mapping_stack;
 
 /// How many batches [`CustomerIoSink::run`] has under way before it waits for the first.
 const AHEAD: usize = 64;
