@@ -1,1 +1,47 @@
-//! Metrics and logging in one place (skeleton).
+//! What the process tells about itself: metric names in one place, the export of the ledger, and,
+//! for the binary alone, the set-up of logs and recorder.
+//!
+//! The library only emits through the `metrics` and `tracing` facades; [`logging::init`] and
+//! [`recorder::install`] are called by the binary. No label is ever taken from an event: labels are
+//! codes from closed sets, or names from the configuration.
+
+pub mod export;
+pub mod logging;
+pub mod names;
+pub mod recorder;
+
+use std::sync::Arc;
+
+use metrics::{Label, counter};
+
+pub use export::Exporter;
+
+/// Labels of everything that the sink counts.
+#[must_use]
+pub fn sink_labels() -> Vec<Label> {
+    vec![
+        Label::from_static_parts("component_id", "customerio"),
+        Label::from_static_parts("component_kind", "sink"),
+        Label::from_static_parts("component_type", "customerio"),
+    ]
+}
+
+/// Counts a batch that was received and acknowledged. `source` is the source's label, which comes
+/// from the configuration.
+pub(crate) fn received(source: &Arc<str>, events: u64, bytes: u64) {
+    let labels = vec![
+        Label::new("component_id", Arc::clone(source)),
+        Label::from_static_parts("component_kind", "source"),
+        Label::new("component_type", Arc::clone(source)),
+    ];
+    counter!(names::RECEIVED_EVENTS, labels.clone()).increment(events);
+    counter!(names::RECEIVED_BYTES, labels).increment(bytes);
+}
+
+/// Counts an error of the sink; both labels are from closed sets.
+pub(crate) fn error(error_type: &'static str, stage: &'static str) {
+    let mut labels = sink_labels();
+    labels.push(Label::from_static_parts("error_type", error_type));
+    labels.push(Label::from_static_parts("stage", stage));
+    counter!(names::ERRORS, labels).increment(1);
+}
