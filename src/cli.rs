@@ -30,20 +30,27 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default())
     .placeholder(AnsiColor::Cyan.on_default());
 
-const AFTER_HELP: &str = "\
+const AFTER_HELP: &str = "Start with `rudder-customerio demo`: it needs no set-up.";
+
+const AFTER_LONG_HELP: &str = "\
+Examples:
+  rudder-customerio demo                          the whole way, without any set-up
+  rudder-customerio init my-pipeline              configuration and scripts to edit
+  rudder-customerio map events.ndjson             what would be sent
+  rudder-customerio validate --online             check everything
+  rudder-customerio run                           start
+
 Exit codes:
   0   success
   1   the work failed: a test failed, an event failed or was rejected, the probe was refused
   2   the command line is wrong
-  78  the configuration or a script is invalid
-
-Start with `rudder-customerio demo`: it needs no set-up.";
+  78  the configuration or a script is invalid";
 
 /// Takes RudderStack events, applies consent, maps them with VRL scripts, and delivers them to
 /// Customer.io
 #[derive(Debug, Parser)]
 #[command(name = "rudder-customerio", version, styles = STYLES, after_help = AFTER_HELP)]
-#[command(propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+#[command(after_long_help = AFTER_LONG_HELP, subcommand_required = true, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -93,11 +100,11 @@ impl Globals {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the whole way with a sandbox and sample events, without any set-up
+    /// Send sample events through everything, without any set-up
     Demo(demo::DemoArgs),
     /// Start the pipeline
     Run(run::RunArgs),
-    /// Check configuration, scripts and their tests, and the data directory
+    /// Check the configuration, the scripts, and the data directory
     Validate(validate::ValidateArgs),
     /// Run the unit tests of the mapping scripts
     Test(test::TestArgs),
@@ -158,6 +165,14 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_summary_that_fits_on_a_line() {
+        for command in Arguments::command().get_subcommands() {
+            let about = command.get_about().unwrap().to_string();
+            assert!(about.chars().count() <= 65 && !about.ends_with('.'), "{about}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{Arguments, Globals, output};
 
 /// Options of `completions`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   rudder-customerio completions bash > ~/.local/share/bash-completion/completions/rudder-customerio
   rudder-customerio completions zsh > ~/.zfunc/_rudder-customerio")]

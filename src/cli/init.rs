@@ -18,7 +18,7 @@ const CONFIG: [(&str, &str); 4] = [
 
 /// Options of `init`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   rudder-customerio init my-pipeline
   rudder-customerio init            (into the working directory)
@@ -55,7 +55,7 @@ fn next_steps(dir: &Path) -> String {
     let enter =
         if dir == Path::new(".") { String::new() } else { format!("  cd {}\n", dir.display()) };
     format!(
-        "\nNext:\n{enter}  edit config/rudder-customerio.yaml: write keys, consent, and under mapping `dir: vrl`\n  \
+        "\nNext:\n{enter}  edit config/rudder-customerio.yaml (write keys, consent) and the scripts in vrl/\n  \
          export CUSTOMERIO_SITE_ID=… CUSTOMERIO_API_KEY=… WRITE_KEY=…\n  \
          rudder-customerio map config/sample-events.ndjson\n  \
          rudder-customerio validate --online\n  \
@@ -75,7 +75,7 @@ fn write(dir: &Path) -> Result<(), String> {
     }
     let scripts = Scripts::built_in();
     for (name, text) in CONFIG {
-        put(&config.join(name), text)?;
+        put(&config.join(name), &with_scripts(text))?;
     }
     for (name, text) in &scripts.files {
         put(&vrl.join(name), text)?;
@@ -84,6 +84,11 @@ fn write(dir: &Path) -> Result<(), String> {
         put(&vrl.join("tests").join(name), text)?;
     }
     put(&vrl.join("mapping.yaml"), &list(&scripts.list))
+}
+
+/// Lets the configuration name the scripts that are written beside it, so that edits take effect.
+fn with_scripts(text: &str) -> String {
+    text.replacen("\n  dir: null\n", "\n  dir: vrl\n", 1)
 }
 
 /// Writes one file, whose folder is created, and which must not be there yet.
@@ -119,6 +124,17 @@ mod tests {
         let why = write(dir.path()).unwrap_err();
         assert!(why.contains("vrl is already there"), "{why}");
         assert!(!exists(&dir.path().join("config")));
+    }
+
+    #[test]
+    fn the_written_configuration_uses_the_written_scripts() {
+        let [(_, text), ..] = CONFIG;
+        let env = |_: &str| Some("x".to_owned());
+        let mode = rudder_customerio::config::LoadMode::Full;
+        let (config, _) =
+            rudder_customerio::config::Config::parse(&with_scripts(text), "c.yaml", mode, &env)
+                .unwrap();
+        assert_eq!(config.mapping.dir, Some(PathBuf::from("vrl")));
     }
 
     #[test]

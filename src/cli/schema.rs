@@ -6,7 +6,7 @@ use super::{Globals, output};
 
 /// Options of `schema`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   rudder-customerio schema > schema.json
 

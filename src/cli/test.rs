@@ -10,7 +10,7 @@ use super::{Globals, exit, validate};
 
 /// Options of `test`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   rudder-customerio test
   rudder-customerio test vrl/tests/track.yaml

@@ -12,7 +12,7 @@ use super::{Globals, exit};
 
 /// Options of `validate`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   rudder-customerio validate
   rudder-customerio -c production.yaml validate --online
@@ -102,19 +102,18 @@ impl Checks {
         }
     }
 
-    /// Creates the directory as `run` would, and a file in it.
+    /// Makes and removes a file in the directory, or where `run` would create it.
     fn data_dir(&mut self, dir: &Path) {
-        let probe = dir.join(format!(".validate-{}", std::process::id()));
-        let written = std::fs::create_dir_all(dir)
-            .and_then(|()| std::fs::write(&probe, b""))
-            .and_then(|()| std::fs::remove_file(&probe));
+        let there = dir.ancestors().find(|folder| super::exists(folder)).unwrap_or(Path::new("."));
+        let probe = there.join(format!(".validate-{}", std::process::id()));
+        let written = std::fs::File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe));
         match written {
             Ok(()) => self.good(&format!("data directory {}: writable", dir.display())),
             Err(error) => {
                 self.failed += 1;
                 let fault = Diagnostic::error("data_dir", format!("cannot write to it: {error}"))
-                    .at(Place { file: dir.display().to_string(), ..Place::default() })
-                    .help("create the directory for this user, or set data_dir");
+                    .at(Place { file: there.display().to_string(), ..Place::default() })
+                    .help("create the data directory for this user, or set data_dir");
                 output::report(&[fault], self.color);
             }
         }
@@ -143,4 +142,31 @@ impl Checks {
 /// Returns the scripts that the configuration names.
 pub fn scripts_of(config: &Config) -> Result<Scripts, Vec<Diagnostic>> {
     config.mapping.dir.as_deref().map_or_else(|| Ok(Scripts::built_in()), Scripts::read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_that_can_be_created_is_good_and_is_not_created() {
+        let mut checks = Checks { color: false, invalid: 0, failed: 0 };
+        let dir = tempfile::tempdir().unwrap();
+        checks.data_dir(&dir.path().join("a/b"));
+        assert_eq!(checks.failed, 0);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        checks.data_dir(&file);
+        assert_eq!(checks.failed, 1);
+    }
+
+    #[test]
+    fn invalid_weighs_more_than_failed() {
+        let code = |invalid, failed| Checks { color: false, invalid, failed }.end();
+        assert_eq!(code(0, 0), ExitCode::from(exit::SUCCESS));
+        assert_eq!(code(0, 2), ExitCode::from(exit::FAILURE));
+        assert_eq!(code(1, 2), ExitCode::from(exit::CONFIG));
+    }
 }

@@ -28,17 +28,13 @@ const SOURCE_TYPES: [&str; 13] = [
 
 /// Notes what a file lacks that is to run, whatever else is wrong with it.
 pub(super) fn presence(tree: &Node, cx: &mut Context<'_>) {
-    let nothing = |key: &str| match tree.get(key).map(|node| &node.data) {
-        None | Some(Data::Null) => true,
-        Some(Data::List(elements)) => elements.is_empty(),
-        Some(_) => false,
-    };
-    if nothing("sources") {
+    let data = |key: &str| tree.get(key).map(|node| &node.data);
+    if data("sources").is_none_or(|data| matches!(data, Data::List(list) if list.is_empty())) {
         let fault = Diagnostic::error("no_source", "there is no source")
             .help("add one, for example: sources: [ { type: rudderstack } ]");
         cx.fault(tree, "sources", fault);
     }
-    if nothing("customerio") {
+    if data("customerio").is_none_or(|data| matches!(data, Data::Null)) {
         let fault = Diagnostic::error("missing_key", "the section `customerio` is required")
             .help("add it with site_id and api_key");
         cx.fault(tree, "customerio", fault);

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::context::Context;
 use super::declare::{Sect, from_default};
+use super::reference::reason;
 use super::{Config, check, toml, yaml};
 use crate::diagnostic::{Diagnostic, Place};
 
@@ -26,7 +27,7 @@ impl Config {
     /// Everything that is wrong with the file. No diagnostic shows a value or a line.
     pub fn load(path: &Path, mode: LoadMode) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
         let name = path.display().to_string();
-        let text = read(path, &name).map_err(|fault| vec![fault])?;
+        let text = read(path, &name)?;
         Self::parse(&text, &name, mode, &|name| std::env::var(name).ok())
     }
 
@@ -75,21 +76,22 @@ fn finish(
 }
 
 /// Reads a text file within the bound of a configuration.
-fn read(path: &Path, name: &str) -> Result<String, Diagnostic> {
-    let place = || Place { file: name.to_owned(), ..Place::default() };
-    let unreadable = |error: std::io::Error| {
-        let help = "name the file with --config FILE; `rudder-customerio init` makes one";
-        Diagnostic::error("unreadable_file", format!("cannot read the file: {error}"))
-            .at(place())
-            .help(help)
+fn read(path: &Path, name: &str) -> Result<String, Vec<Diagnostic>> {
+    let fault = |code: &str, message: String, help: &str| {
+        let place = Place { file: name.to_owned(), ..Place::default() };
+        vec![Diagnostic::error(code, message).at(place).help(help)]
     };
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(yaml::MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
-        .map_err(unreadable)?;
+        .map_err(|error| {
+            let message = format!("cannot read the file: {}", reason(&error));
+            let help = "name another with --config FILE; `rudder-customerio init` writes one";
+            fault("unreadable_file", message, help)
+        })?;
     if bytes.len() > yaml::MAX_BYTES {
-        return Err(yaml::too_large(name));
+        return Err(vec![yaml::too_large(name)]);
     }
-    String::from_utf8(bytes)
-        .map_err(|_| Diagnostic::error("not_utf8", "the file is not UTF-8 text").at(place()))
+    let text = String::from_utf8(bytes);
+    text.map_err(|_| fault("not_utf8", "the file is not UTF-8 text".to_owned(), "save it as UTF-8"))
 }

@@ -67,7 +67,7 @@ pub(super) fn read_file(path: &str) -> Result<(String, bool), String> {
 }
 
 /// The system's reason in lower case, without the number of the error.
-fn reason(error: &std::io::Error) -> String {
+pub(super) fn reason(error: &std::io::Error) -> String {
     use std::io::ErrorKind;
     match error.kind() {
         ErrorKind::NotFound => "there is no such file".to_owned(),

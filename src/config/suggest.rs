@@ -2,11 +2,12 @@
 
 /// Returns the candidate that is nearest to `word`, if one is near enough to be meant.
 ///
-/// Case, `-`, and `_` do not count as differences. About one edit in three letters is allowed.
+/// Case, `-`, and `_` do not count as differences. About one edit in three letters is allowed, and
+/// none in words of three letters, where `any` would become `and`.
 #[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = plain(word);
-    let allowed = (word.len() / 3).clamp(1, 3);
+    let allowed = if word.len() < 4 { 0 } else { (word.len() / 3).min(3) };
     candidates
         .into_iter()
         .map(|candidate| (distance(&word, &plain(candidate)), candidate))
@@ -57,7 +58,9 @@ mod tests {
             ("site-id", Some("site_id")),
             ("regoin", Some("region")),
             ("bach", Some("batch")),
+            ("Burst", Some("burst")),
             ("colour", None),
+            ("bat", None),
             ("x", None),
         ] {
             assert_eq!(nearest(slip, keys), meant, "{slip}");

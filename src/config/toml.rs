@@ -116,7 +116,16 @@ impl Lines<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(text in "[-a-c0-2:,{}\\[\\]='\"#. \\n\\t\\\\é]{0,60}") {
+            drop(parse(&text, "x.toml"));
+        }
+    }
 
     #[test]
     fn toml_gives_the_same_tree_as_yaml() {

@@ -36,7 +36,8 @@ pub fn period(text: &str) -> Option<Duration> {
 /// Writes a size in the largest binary unit that divides it.
 #[must_use]
 pub fn show_size(bytes: u64) -> String {
-    let unit = SIZES.iter().skip(6).rev().find(|(_, unit)| bytes >= *unit && bytes % unit == 0);
+    let unit =
+        SIZES.iter().skip(6).rev().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
     match unit {
         Some((name, unit)) => format!("{} {name}", bytes / unit),
         None => format!("{bytes} bytes"),
@@ -46,7 +47,8 @@ pub fn show_size(bytes: u64) -> String {
 /// Writes a duration in the largest unit that divides it.
 #[must_use]
 pub fn show_period(milliseconds: u64) -> String {
-    let unit = PERIODS.iter().rev().find(|(_, u)| milliseconds >= *u && milliseconds % u == 0);
+    let unit =
+        PERIODS.iter().rev().find(|(_, u)| milliseconds >= *u && milliseconds.is_multiple_of(*u));
     match unit {
         Some((name, unit)) => format!("{}{name}", milliseconds / unit),
         None => "0s".to_owned(),

@@ -5,6 +5,10 @@
 //! more than [`MAX_BYTES`] bytes. Plain scalars are typed by the core schema of YAML 1.2, so `off`,
 //! `no` and `5xx` are text.
 
+mod surrogate;
+
+use std::collections::HashMap;
+
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 
 use super::tree::{Data, Entry, Node, Position};
@@ -26,8 +30,9 @@ pub fn parse(text: &str, file: &str) -> Result<Node, Vec<Diagnostic>> {
         return Err(vec![too_large(file)]);
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = surrogate::resolve(text);
     let mut builder = Builder { file, open: Vec::new(), root: None, faults: Vec::new() };
-    let mut parser = Parser::new(StrInput::new(text));
+    let mut parser = Parser::new(StrInput::new(&text));
     while let Some(event) = parser.next_event() {
         let step = match event {
             Ok((event, span)) => builder.take(event, span),
@@ -76,8 +81,16 @@ fn position(line: usize, column_from_0: usize) -> Position {
 
 /// A list or mapping whose end has not come yet.
 enum Open {
-    List { at: Position, elements: Vec<Node> },
-    Map { at: Position, entries: Vec<Entry>, key: Option<(String, Position)> },
+    List {
+        at: Position,
+        elements: Vec<Node>,
+    },
+    Map {
+        at: Position,
+        entries: Vec<Entry>,
+        seen: HashMap<String, Position>,
+        key: Option<(String, Position)>,
+    },
 }
 
 /// Makes the tree from parser events; its own stack stands in for recursion.
@@ -118,7 +131,10 @@ impl Builder<'_> {
             }
             Event::MappingStart(anchor, tag) => {
                 self.refuse(at, anchor, tag.is_some())?;
-                self.begin(Open::Map { at, entries: Vec::new(), key: None }, at)
+                self.begin(
+                    Open::Map { at, entries: Vec::new(), seen: HashMap::new(), key: None },
+                    at,
+                )
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 let node = match self.open.pop() {
@@ -146,11 +162,12 @@ impl Builder<'_> {
     }
 
     fn scalar(&mut self, text: &str, plain: bool, at: Position) -> Step {
-        if let Some(Open::Map { entries, key: key @ None, .. }) = self.open.last_mut() {
+        if let Some(Open::Map { seen, key: key @ None, .. }) = self.open.last_mut() {
             if plain && text.is_empty() {
                 return Err(self.fault(at, "syntax", "a key is missing before the colon"));
             }
-            let first = entries.iter().find(|entry| entry.key == text).map(|entry| entry.key_at);
+            let first = seen.get(text).copied();
+            seen.entry(text.to_owned()).or_insert(at);
             *key = Some((text.to_owned(), at));
             if let Some(first) = first {
                 let (code, message, help) = duplicate(first);
@@ -273,8 +290,8 @@ mod tests {
 
     #[test]
     fn json_is_yaml() {
-        let text = "{\n\t\"a\": [1, {\"b\": \"x\\ny\\/\\u00e9\"}],\n\t\"c\": null\n}";
-        assert_eq!(json(text), r#"{"a":[1,{"b":"x\ny/é"}],"c":null}"#);
+        let text = "{\n\t\"a\": [1, {\"b\": \"x\\ny\\/\\u00e9\\ud83d\\ude00\"}],\n\t\"c\": null\n}";
+        assert_eq!(json(text), r#"{"a":[1,{"b":"x\ny/é😀"}],"c":null}"#);
     }
 
     #[test]
@@ -312,6 +329,12 @@ mod tests {
     }
 
     #[test]
+    fn as_many_keys_as_a_file_can_hold_are_read() {
+        let text: String = (0..60_000).map(|n| format!("k{n}: {n}\n")).collect();
+        assert_eq!(parse(&text, "x.yaml").unwrap().entries().len(), 60_000);
+    }
+
+    #[test]
     fn depth_at_the_limit_is_read() {
         let text = format!("{}{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
         assert!(parse(&text, "x.yaml").is_ok());
@@ -328,7 +351,7 @@ mod tests {
 
         #[test]
         fn no_text_makes_the_reader_panic(text in "[-a-c0-2:,{}\\[\\]&*!|>'\"%@`#? \\n\\t~\\\\é\\r.]{0,60}") {
-            let _ = parse(&text, "x.yaml");
+            drop(parse(&text, "x.yaml"));
         }
 
         #[test]

@@ -245,7 +245,7 @@ fn finish(reader: &mut Reader<'_>) -> Result<(), Reason> {
     }
 }
 
-fn invalid(fault: Fault) -> Reason {
+pub(crate) fn invalid(fault: Fault) -> Reason {
     Reason::new(ReasonCode::InvalidJson, format!("{} at byte {}", fault.what, fault.at))
 }
 
