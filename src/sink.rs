@@ -137,7 +137,6 @@ impl Drained {
 
 impl CustomerIoSink {
     /// Begins a sink from checked configuration, with defaults for everything else.
-    #[must_use]
     pub fn builder(customerio: CustomerIoConfig) -> Builder {
         Builder::new(customerio)
     }

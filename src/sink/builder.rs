@@ -134,7 +134,7 @@ impl Builder {
             .map_err(|error| vec![no_dead_letters(&self.data_dir, &error)])?;
         let destination = match self.destination {
             Some(destination) => destination,
-            None => Arc::new(Client::new(&self.customerio).map_err(|fault| vec![fault])?),
+            None => Arc::new(Client::new(&self.customerio)?),
         };
         let buffer: Arc<dyn Buffer> =
             Arc::new(MemoryBuffer::new(self.buffer.max_size, self.buffer.when_full));
