@@ -121,7 +121,7 @@ impl<P: Process> Admin<P> {
     }
 
     async fn answer<B: Body>(&self, request: &Request<B>) -> Answer {
-        if let Err(refusal) = access::check(request, self.token.as_ref()) {
+        if let Some(refusal) = access::refuse(request, self.token.as_ref()) {
             return refusal;
         }
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);

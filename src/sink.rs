@@ -34,6 +34,7 @@ use crate::source::{Batch, Intake, Receipt, Refused};
 
 pub use builder::Builder;
 pub use rules::Rules;
+pub use workers::on_mapping_stack;
 
 /// How many batches [`CustomerIoSink::run`] has under way before it waits for the first.
 const AHEAD: usize = 64;
@@ -136,7 +137,6 @@ impl Drained {
 
 impl CustomerIoSink {
     /// Begins a sink from checked configuration, with defaults for everything else.
-    #[must_use]
     pub fn builder(customerio: CustomerIoConfig) -> Builder {
         Builder::new(customerio)
     }

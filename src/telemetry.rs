@@ -10,8 +10,6 @@ pub mod logging;
 pub mod names;
 pub mod recorder;
 
-use std::sync::Arc;
-
 use metrics::{Label, counter};
 
 pub use export::Exporter;
@@ -24,19 +22,6 @@ pub fn sink_labels() -> Vec<Label> {
         Label::from_static_parts("component_kind", "sink"),
         Label::from_static_parts("component_type", "customerio"),
     ]
-}
-
-/// Counts a batch that was received and acknowledged. `source` is the source's label, which comes
-/// from the configuration: a write key's name, or the kind of the source.
-pub(crate) fn received(source: &Arc<str>, events: u64, bytes: u64) {
-    let kind = if &**source == "stdin" { "stdin" } else { "rudderstack" };
-    let labels = vec![
-        Label::new("component_id", Arc::clone(source)),
-        Label::from_static_parts("component_kind", "source"),
-        Label::from_static_parts("component_type", kind),
-    ];
-    counter!(names::RECEIVED_EVENTS, labels.clone()).increment(events);
-    counter!(names::RECEIVED_BYTES, labels).increment(bytes);
 }
 
 /// Counts an error of the sink; both labels are from closed sets.

@@ -11,16 +11,16 @@ use super::answer::{self, Answer};
 ///
 /// A page may send a `POST` without custom headers to any address, loopback included; browsers mark
 /// such a request with `Origin`.
-pub(super) fn check<B>(request: &Request<B>, token: Option<&SecretString>) -> Result<(), Answer> {
+pub(super) fn refuse<B>(request: &Request<B>, token: Option<&SecretString>) -> Option<Answer> {
     if let Some(token) = token
         && !carries(request.headers(), token)
     {
-        return Err(answer::unauthorized());
+        return Some(answer::unauthorized());
     }
     if *request.method() == Method::POST && request.headers().contains_key(ORIGIN) {
-        return Err(answer::error(StatusCode::FORBIDDEN, "not for web pages"));
+        return Some(answer::error(StatusCode::FORBIDDEN, "not for web pages"));
     }
-    Ok(())
+    None
 }
 
 fn carries(headers: &HeaderMap, token: &SecretString) -> bool {

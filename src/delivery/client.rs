@@ -88,36 +88,33 @@ impl Client {
     ///
     /// The endpoint cannot be used (not `http` or `https`, or `http` to another host without
     /// `allow_insecure`), a colon in the site id, or extra roots that cannot be read.
-    pub fn new(config: &CustomerIoConfig) -> Result<Self, Diagnostic> {
-        let endpoint = endpoint(config)?;
-        let site_id = config.site_id.expose_secret();
-        if site_id.contains(':') {
-            return Err(Diagnostic::error(
-                "invalid_value",
-                "`customerio.site_id` holds a colon, which Basic authentication cannot carry",
-            ));
-        }
-        let credentials = STANDARD.encode(format!("{site_id}:{}", config.api_key.expose_secret()));
-        let mut authorization = HeaderValue::try_from(format!("Basic {credentials}"))
-            .map_err(|_| Diagnostic::error("internal", "the credentials form no header"))?;
-        authorization.set_sensitive(true);
-        let dialer = Dialer::new(connect::tls(&config.extra_roots)?, config.connect_timeout);
+    pub fn new(config: &CustomerIoConfig) -> Result<Self, Vec<Diagnostic>> {
+        let mut wrong = Vec::new();
+        let mut keep = |diagnostic| wrong.push(diagnostic);
+        let endpoint = endpoint(config).map_err(&mut keep).ok();
+        let authorization = authorization(config).map_err(&mut keep).ok();
+        let tls = connect::tls(&config.extra_roots).map_err(&mut keep).ok();
+        let (Some((base, batch_uri, account_uri)), Some(authorization), Some(tls)) =
+            (endpoint, authorization, tls)
+        else {
+            return Err(wrong);
+        };
         let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(config.concurrency.max(1))
             .http2_keep_alive_interval(H2_PING)
-            .build(dialer);
+            .build(Dialer::new(tls, config.connect_timeout));
         Ok(Self {
             http,
-            batch_uri: below(&endpoint, "/api/v2/batch")?,
-            account_uri: below(&endpoint, "/api/v1/accounts/region")?,
+            batch_uri,
+            account_uri,
             authorization,
             timeout: config.timeout,
             region: config.endpoint.is_none().then_some(config.region),
             environment_id: config.environment_id,
-            policy: Policy::new(config, endpoint),
+            policy: Policy::new(config, base),
         })
     }
 
@@ -256,8 +253,32 @@ async fn collect(mut body: Incoming) -> (Bytes, bool) {
     (whole.freeze(), false)
 }
 
+/// Makes the header of Basic authentication.
+fn authorization(config: &CustomerIoConfig) -> Result<HeaderValue, Diagnostic> {
+    let site_id = config.site_id.expose_secret();
+    if site_id.contains(':') {
+        return Err(Diagnostic::error(
+            "invalid_value",
+            "`customerio.site_id` holds a colon, which Basic authentication cannot carry",
+        ));
+    }
+    let credentials = STANDARD.encode(format!("{site_id}:{}", config.api_key.expose_secret()));
+    let mut value = HeaderValue::try_from(format!("Basic {credentials}"))
+        .map_err(|_| Diagnostic::error("internal", "the credentials form no header"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Makes base URL and the URLs below it.
+fn endpoint(config: &CustomerIoConfig) -> Result<(String, Uri, Uri), Diagnostic> {
+    let base = base(config)?;
+    let batch = below(&base, "/api/v2/batch")?;
+    let account = below(&base, "/api/v1/accounts/region")?;
+    Ok((base, batch, account))
+}
+
 /// Chooses and checks the base URL.
-fn endpoint(config: &CustomerIoConfig) -> Result<String, Diagnostic> {
+fn base(config: &CustomerIoConfig) -> Result<String, Diagnostic> {
     let Some(uri) = &config.endpoint else {
         return Ok(region_endpoint(config.region).to_owned());
     };

@@ -92,6 +92,8 @@ pub struct Courier {
     limited_until: Option<Instant>,
 
     gate: Gate,
+    /// Whether the last request that tried was a new batch.
+    try_new: bool,
     holding: Holding,
     probing: Option<BoxFuture<'static, Result<(), Hold>>>,
     /// Whether the credentials are still to be checked before the first request.
@@ -127,6 +129,7 @@ impl Courier {
             permit: false,
             limited_until: None,
             gate: Gate::default(),
+            try_new: false,
             holding: Holding::new(pace.probe_first, pace.probe_longest),
             probing: None,
             checking: config.check_credentials || config.environment_id.is_some(),
@@ -258,7 +261,7 @@ impl Courier {
 
     fn dispatch(&mut self, now: Instant) {
         while self.flights.len() < self.concurrency && self.may_send(now) && self.take_permit(now) {
-            let Some(parcel) = self.shelf.take(now).or_else(|| self.fill(now)) else { break };
+            let Some(parcel) = self.choose(now) else { break };
             self.permit = false;
             match self.gate.pass(now) {
                 Some(generation) => self.launch(parcel, generation),
@@ -271,6 +274,22 @@ impl Courier {
         } else {
             self.lingering.get_or_insert(now);
         }
+    }
+
+    /// Chooses what to send: what was sent before, else a new batch.
+    ///
+    /// When only one request may try, old and new take turns: if the old one is itself the cause
+    /// of the failures, others must be able to show that the destination works.
+    fn choose(&mut self, now: Instant) -> Option<Parcel> {
+        if self.gate.is_trial() {
+            self.try_new = !self.try_new;
+            if self.try_new
+                && let Some(parcel) = self.fill(now)
+            {
+                return Some(parcel);
+            }
+        }
+        self.shelf.take(now).or_else(|| self.fill(now))
     }
 
     fn may_send(&mut self, now: Instant) -> bool {

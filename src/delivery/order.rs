@@ -167,6 +167,12 @@ impl<T> Book<T> {
         self.entries.get_mut(slot as usize)?.as_mut().map(|e| &mut e.load)
     }
 
+    /// Returns an operation's conflict keys.
+    #[must_use]
+    pub fn keys(&self, slot: Slot) -> &[u64] {
+        entry(&self.entries, slot).map_or(&[], |e| e.keys.as_slice())
+    }
+
     /// Puts an operation at the end of its lanes. `size` is the length of its body in bytes.
     pub fn insert(&mut self, keys: &ConflictKeys, effect: Effect, size: usize, load: T) -> Slot {
         let mut keys = keys.0.clone();

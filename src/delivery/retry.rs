@@ -83,6 +83,12 @@ impl Gate {
             }
     }
 
+    /// Tells whether the next request that passes tries for all.
+    #[must_use]
+    pub fn is_trial(&self) -> bool {
+        matches!(self.state, State::Shut(_))
+    }
+
     /// Returns until when nothing leaves, if that is known.
     #[must_use]
     pub fn opens_at(&self, now: Instant) -> Option<Instant> {

@@ -81,7 +81,7 @@ impl Appender {
     pub(super) async fn run(self, arrivals: UnboundedReceiver<Arrival>) {
         let mut order = Reorder::new(arrivals);
         while let Some(first) = order.next().await {
-            let group = self.collect(first, &mut order);
+            let group = self.collect(*first, &mut order);
             if let Some(refused) = self.commit(group).await {
                 self.refuse_those_who_waited(&mut order, &refused).await;
             }
@@ -89,11 +89,11 @@ impl Appender {
     }
 
     /// Adds to `first` what is ready behind it and fits.
-    fn collect(&self, first: Box<MappedBatch>, order: &mut Reorder) -> Vec<Pending> {
+    fn collect(&self, first: MappedBatch, order: &mut Reorder) -> Vec<Pending> {
         let stats = self.buffer.stats();
         let room = GROUP_BYTES.min(stats.max_bytes.saturating_sub(stats.bytes));
         let (patient, mut bytes) = (first.patient, first.ready_bytes());
-        let mut group = vec![Pending::from(*first)];
+        let mut group = vec![Pending::from(first)];
         let mut fits = |batch: &MappedBatch| {
             bytes = bytes.saturating_add(batch.ready_bytes());
             batch.patient == patient && bytes <= room

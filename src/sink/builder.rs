@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{CustomerIoSink, Parts, Rules};
+use super::{CustomerIoSink, Parts, Rules, on_mapping_stack};
 use crate::buffer::Buffer;
 use crate::buffer::memory::MemoryBuffer;
 use crate::config::{
@@ -126,13 +126,15 @@ impl Builder {
     /// Diagnostics of the scripts, of the data directory, and of the connection's settings.
     pub async fn build(self) -> Result<CustomerIoSink, Vec<Diagnostic>> {
         let scripts = self.scripts.unwrap_or_else(Scripts::built_in);
-        let mapping = Arc::new(Mapping::load(&scripts, &self.settings)?);
+        let settings = self.settings;
+        let mapping = on_mapping_stack(move || Mapping::load(&scripts, &settings)).await;
+        let mapping = Arc::new(mapping.map_err(|error| vec![no_thread(&error)])??);
         let filter = Arc::new(Filter::new(&self.filter, &self.consent));
         let dead_letters = DeadLetters::open(&self.data_dir, &self.dead_letters)
             .map_err(|error| vec![no_dead_letters(&self.data_dir, &error)])?;
         let destination = match self.destination {
             Some(destination) => destination,
-            None => Arc::new(Client::new(&self.customerio).map_err(|fault| vec![fault])?),
+            None => Arc::new(Client::new(&self.customerio)?),
         };
         let buffer: Arc<dyn Buffer> =
             Arc::new(MemoryBuffer::new(self.buffer.max_size, self.buffer.when_full));
@@ -146,14 +148,13 @@ impl Builder {
             threads: self.threads,
             intake_bytes: self.intake_bytes,
         };
-        CustomerIoSink::start(parts).map_err(|error| {
-            let message = format!("cannot start a mapping thread: {error}");
-            vec![
-                Diagnostic::error("threads", message)
-                    .help("set mapping.threads lower, or raise the limit of threads"),
-            ]
-        })
+        CustomerIoSink::start(parts).map_err(|error| vec![no_thread(&error)])
     }
+}
+
+fn no_thread(error: &std::io::Error) -> Diagnostic {
+    Diagnostic::error("threads", format!("cannot run a mapping thread: {error}"))
+        .help("set mapping.threads lower, or raise the limit of threads")
 }
 
 fn no_dead_letters(dir: &std::path::Path, error: &std::io::Error) -> Diagnostic {

@@ -1,20 +1,15 @@
 //! One batch on its way through an append: what of it is durable so far.
 
-use std::sync::Arc;
-
 use super::account::Entry;
 use super::workers::MappedBatch;
 use crate::buffer::{Sequence, Stored};
 use crate::delivery::DeadLetter;
 use crate::outcome::Tally;
 use crate::source::intake::{Answer, Permit, Refused, Summary};
-use crate::telemetry;
 
 /// A batch of a group.
 pub(super) struct Pending {
     answer: Answer,
-    source: Arc<str>,
-    received_bytes: u64,
     ended: Tally,
     failures: u64,
     pub(super) patient: bool,
@@ -37,8 +32,6 @@ impl From<MappedBatch> for Pending {
             stored: batch.ready.is_empty().then_some(Sequence(0)),
             lettered: batch.failed.is_empty(),
             answer: batch.answer,
-            source: batch.source,
-            received_bytes: batch.received_bytes,
             ended: batch.tally,
             failures,
             patient: batch.patient,
@@ -87,7 +80,6 @@ impl Pending {
             return None;
         };
         let received = self.ended.received + self.failed.len() as u64 + self.events;
-        telemetry::received(&self.source, received, self.received_bytes);
         let followed = self.answer.accept(Summary {
             received,
             buffered: self.events,

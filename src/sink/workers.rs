@@ -25,14 +25,29 @@ use crate::telemetry;
 /// Scripts recurse over nested values; depth is limited, and this is enough for the limit.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 
+/// Runs something that compiles or runs scripts on a thread with enough stack.
+///
+/// # Errors
+///
+/// When the thread cannot be started, or panics.
+pub async fn on_mapping_stack<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<T> {
+    let (done, result) = tokio::sync::oneshot::channel();
+    thread::Builder::new().name("mapping-load".to_owned()).stack_size(STACK_BYTES).spawn(
+        move || {
+            // Nobody waits any more if the receiver is gone.
+            drop(done.send(work()));
+        },
+    )?;
+    result.await.map_err(|_| std::io::Error::other("the thread panicked"))
+}
+
 /// A batch after mapping.
 #[derive(Debug)]
 pub(super) struct MappedBatch {
     pub(super) answer: Answer,
     pub(super) patient: bool,
-    pub(super) source: Arc<str>,
-    /// Bytes of the elements as received.
-    pub(super) received_bytes: u64,
     /// Events that ended and of which nothing is kept.
     pub(super) tally: Tally,
     /// Events that failed and belong to the dead letters.
@@ -137,15 +152,12 @@ impl<S: Snapshot> Worker<'_, S> {
         let mut mapped = MappedBatch {
             answer,
             patient,
-            source: Arc::clone(&batch.origin.source),
-            received_bytes: 0,
             tally: Tally::default(),
             failed: Vec::new(),
             ready: Vec::with_capacity(batch.elements.len()),
             permit,
         };
         for element in &batch.elements {
-            mapped.received_bytes += element.json.as_ref().map_or(0, |json| json.len() as u64);
             let walked = self.walk(&snapshot, element, &batch);
             mapped.add(walked, &batch);
         }

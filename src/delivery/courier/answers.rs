@@ -1,5 +1,7 @@
 //! What an answer does to a parcel, and what it says about the destination.
 
+use std::collections::HashSet;
+
 use tokio::time::Instant;
 
 use super::super::order::Slot;
@@ -165,8 +167,35 @@ impl Courier {
         } else if parcel.first().iter().any(|slot| self.is_expired(*slot)) {
             self.give_up(parcel, now);
         } else {
+            if let Some(others) = self.part_with_others(&mut parcel) {
+                self.shelf.put(others, now);
+            }
             self.shelf.put(parcel, now + wait);
         }
+    }
+
+    /// Takes out of a parcel what does not have to wait for its first part: the operations that
+    /// share no key with it, nor with anything that has to wait.
+    fn part_with_others(&self, parcel: &mut Parcel) -> Option<Parcel> {
+        let mut waiting: HashSet<u64> = HashSet::new();
+        for &slot in parcel.first() {
+            waiting.extend(self.book.keys(slot));
+        }
+        let mut others = Vec::new();
+        for part in parcel.parts.iter_mut().skip(1) {
+            part.retain(|&slot| {
+                let keys = self.book.keys(slot);
+                let waits = keys.iter().any(|key| waiting.contains(key));
+                if waits {
+                    waiting.extend(keys);
+                } else {
+                    others.push(slot);
+                }
+                waits
+            });
+        }
+        parcel.parts.retain(|part| !part.is_empty());
+        (!others.is_empty()).then(|| Parcel::new(others))
     }
 
     /// Gives up the first part of a parcel.
