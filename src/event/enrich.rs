@@ -14,7 +14,7 @@ use uuid::Uuid;
 use vrl::value::Value;
 
 use super::decode::{Scalar, scalar, text_of};
-use super::times::{Moment, parse};
+use super::times::{self, Moment, parse};
 use super::{Event, Plan, ids};
 
 /// Fills in and rewrites what the gateway does.
@@ -66,7 +66,11 @@ fn rewrite(
     given: Option<Cow<'_, str>>,
     choose: impl FnOnce(Option<Moment>) -> Moment,
 ) -> Moment {
-    let moment = choose(given.as_deref().and_then(parse));
+    let read = given.as_deref().and_then(parse);
+    let moment = choose(read);
+    if read == Some(moment) && given.as_deref().is_some_and(times::is_usual) {
+        return moment;
+    }
     let written = moment.to_text();
     if given.as_deref() != Some(&*written) {
         assign(event, plan, name, &written);

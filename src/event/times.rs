@@ -82,6 +82,20 @@ pub fn parse(text: &str) -> Option<Moment> {
     iso_like(text.as_bytes()).or_else(|| digits(text)).or_else(|| named(text))
 }
 
+/// Tells whether a text that [`parse`] took is what [`Moment::to_text`] would write, for the form
+/// that SDKs use, `2026-11-20T10:00:00.000Z`; `false` says nothing.
+#[must_use]
+pub fn is_usual(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let at = |place: usize| bytes.get(place).copied();
+    bytes.len() == 24
+        && at(4) == Some(b'-')
+        && at(10) == Some(b'T')
+        && at(19) == Some(b'.')
+        && at(22).is_some_and(|byte| byte.is_ascii_digit())
+        && at(23) == Some(b'Z')
+}
+
 /// Appends the last `digits` digits of a number that is not negative.
 fn push(text: &mut String, number: i64, digits: u32) {
     for place in (0..digits).rev() {
@@ -331,6 +345,24 @@ mod tests {
             ("2024-02-29T00:00:00Z", "2024-02-29T00:00:00.000Z"),
         ] {
             assert_eq!(text(input).as_deref(), Some(output), "{input}");
+        }
+    }
+
+    #[test]
+    fn the_usual_form_is_the_written_one() {
+        for input in [
+            "2026-11-20T10:00:00.000Z",
+            "2026-11-20t10:00:00.000Z",
+            "2026-11-20T10:00:00.000z",
+            "2026/11/20T10:00:00.000Z",
+            "2026-11-20T10:00:00,000Z",
+            "2026-11-20T10:00:00+01:00",
+            "2026-11-20T10:00:00.00 Z",
+            "2026-11-20 10:00:00.000Z",
+            "2026-11-20T10:00:00.0000Z",
+        ] {
+            let unchanged = text(input).as_deref() == Some(input);
+            assert_eq!(parse(input).is_some() && is_usual(input), unchanged, "{input}");
         }
     }
 
