@@ -14,7 +14,7 @@ use bytes::Bytes;
 use chrono::Utc;
 use rudder_customerio::config::Config;
 use rudder_customerio::event::decode::decode;
-use rudder_customerio::event::identity::id_input;
+use rudder_customerio::event::identity::IdInput;
 use rudder_customerio::event::{Event, Plan};
 use rudder_customerio::filter::Filter;
 use rudder_customerio::mapping::{Mapped, Mapping, Scripts, Settings};
@@ -159,7 +159,7 @@ fn decode_map_and_check(raw: &[Bytes], mapping: &Arc<Mapping>) -> Measurement {
         for event in &raw {
             let event = decoded(event, mapping.plan());
             let Some(index) = event.index else { continue };
-            let input = id_input(&event);
+            let input = IdInput::of(&event);
             if let Mapped::Root(root) = mapper.map(index, event.body) {
                 let operations =
                     operation::prepare(root, mapping.file(index), &input, &mut scratch);

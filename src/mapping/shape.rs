@@ -62,8 +62,11 @@ fn missing(kind: &Kind, name: &str) -> Vec<String> {
     MEMBERS
         .iter()
         .filter_map(|member| {
-            let kind =
-                object.known().get(&Field::from(*member)).cloned().unwrap_or_else(|| object.unknown_kind());
+            let kind = object
+                .known()
+                .get(&Field::from(*member))
+                .cloned()
+                .unwrap_or_else(|| object.unknown_kind());
             if kind.contains_bytes() {
                 None
             } else if kind.contains_any_defined() {

@@ -6,5 +6,6 @@ mod architecture;
 mod demo;
 mod hostile;
 mod lifecycle;
+mod parity;
 mod sdk;
 mod support;
