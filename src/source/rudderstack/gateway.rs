@@ -69,7 +69,8 @@ impl Endpoint {
             Self::Single(_) | Self::Batch | Self::Import | Self::Beacon => {
                 (method != Method::POST).then(|| answer::wrong_method("POST"))
             }
-            Self::Pixel(_) | Self::SourceConfig | Self::Health | Self::Version => {
+            Self::Pixel(_) => (method != Method::GET).then(|| answer::wrong_method("GET")),
+            Self::SourceConfig | Self::Health | Self::Version => {
                 let read = method == Method::GET || method == Method::HEAD;
                 (!read).then(|| answer::wrong_method("GET, HEAD"))
             }
