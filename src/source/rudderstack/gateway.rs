@@ -69,7 +69,8 @@ impl Endpoint {
             Self::Single(_) | Self::Batch | Self::Import | Self::Beacon => {
                 (method != Method::POST).then(|| answer::wrong_method("POST"))
             }
-            Self::Pixel(_) | Self::SourceConfig | Self::Health | Self::Version => {
+            Self::Pixel(_) => (method != Method::GET).then(|| answer::wrong_method("GET")),
+            Self::SourceConfig | Self::Health | Self::Version => {
                 let read = method == Method::GET || method == Method::HEAD;
                 (!read).then(|| answer::wrong_method("GET, HEAD"))
             }
@@ -168,7 +169,7 @@ impl<S: Submit> Gateway<S> {
             Err(Unsplit::Empty) if endpoint == Endpoint::Import => return Ok(answer::ok()),
             events => events.map_err(Refusal::Unsplit)?,
         };
-        self.hand_in(source, events, set_type, head, peer, (body.len(), held)).await?;
+        self.hand_in(source, events, set_type, head, peer, held).await?;
         Ok(answer::ok())
     }
 
@@ -182,8 +183,7 @@ impl<S: Submit> Gateway<S> {
             }
             let Some(event) = pixel::event(query, kind, Utc::now()) else { return Ok(()) };
             let events = split(&event, Shape::Single).map_err(Refusal::Unsplit)?;
-            let weight = (event.len(), Held::default());
-            self.hand_in(source, events, Some(kind), head, peer, weight).await
+            self.hand_in(source, events, Some(kind), head, peer, Held::default()).await
         };
         if let Err(refusal) = taken.await {
             count_refusal(refusal);
@@ -197,9 +197,10 @@ impl<S: Submit> Gateway<S> {
         set_type: Option<&'static str>,
         head: &Parts,
         peer: IpAddr,
-        (size, held): (usize, Held),
+        held: Held,
     ) -> Result<(), Refusal> {
         let count = events.len() as u64;
+        let size: usize = events.iter().map(Bytes::len).sum();
         let elements = events.into_iter().zip(0..);
         let batch = Batch {
             elements: elements
