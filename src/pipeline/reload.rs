@@ -9,7 +9,9 @@ use tokio::task::JoinHandle;
 
 use crate::config::MappingConfig;
 use crate::diagnostic::Diagnostic;
-use crate::mapping::{Mapping, Scripts, Settings, SuiteReport, run_suite};
+use crate::mapping::Scripts;
+use crate::mapping::reload::{PERIOD, Watcher, accept};
+use crate::operation::grammar::check_root;
 use crate::sink::{Rules, SinkHandle, on_mapping_stack};
 
 /// Loads scripts anew and puts them in force.
@@ -42,7 +44,7 @@ impl Reloader {
                 Some(dir) => Scripts::read(dir).map_err(|faults| text(&faults))?,
                 None => Scripts::built_in(),
             };
-            load_tested(&scripts, &settings)
+            accept(&scripts, &settings, &check_root).map_err(|faults| text(&faults))
         });
         let loaded = match loaded.await {
             Ok(loaded) => loaded,
@@ -68,25 +70,22 @@ impl Reloader {
 
     /// Watches the folder of scripts, if there is one and `watch` asks for it.
     pub(super) fn watch(this: &Arc<Self>, watch: bool) -> Option<JoinHandle<()>> {
-        let _dir = this.config.dir.clone().filter(|_| watch)?;
-        None
+        let dir = this.config.dir.clone().filter(|_| watch)?;
+        let this = Arc::clone(this);
+        Some(tokio::spawn(async move {
+            let mut watcher = Watcher::new(dir);
+            loop {
+                tokio::time::sleep(PERIOD).await;
+                let look = tokio::task::spawn_blocking(move || (watcher.changed(), watcher));
+                let Ok((changed, back)) = look.await else { return };
+                watcher = back;
+                if changed {
+                    // Why a reload is refused is logged and shown there.
+                    drop(this.reload().await);
+                }
+            }
+        }))
     }
-}
-
-fn load_tested(scripts: &Scripts, settings: &Settings) -> Result<Mapping, String> {
-    let mapping = Mapping::load(scripts, settings).map_err(|faults| text(&faults))?;
-    let report = run_suite(scripts, settings, &[]);
-    let SuiteReport { failed, diagnostics, .. } = report;
-    if !diagnostics.is_empty() {
-        return Err(text(&diagnostics));
-    }
-    if failed.is_empty() {
-        return Ok(mapping);
-    }
-    let case = |(file, name, difference): (String, String, String)| {
-        format!("test failed: {file}: {name}\n{difference}")
-    };
-    Err(failed.into_iter().map(case).collect::<Vec<_>>().join("\n"))
 }
 
 fn text(faults: &[Diagnostic]) -> String {

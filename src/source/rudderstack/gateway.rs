@@ -262,3 +262,44 @@ fn health() -> Answer {
     });
     answer::json(health.to_string().into_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::source::Refused;
+    use crate::source::rudderstack::source_config;
+    use crate::source::submit::Acknowledged;
+
+    #[derive(Clone, Debug)]
+    struct Nobody;
+
+    impl Submit for Nobody {
+        async fn submit(&self, _: Batch, _: Duration, _: Ack) -> Result<Acknowledged, Refused> {
+            panic!("nothing may be submitted");
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_beyond_the_bound_are_refused_before_anything_else() {
+        let config = RudderStackConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            write_keys: vec![],
+            ack: Ack::Buffered,
+            max_body: 1000,
+            trusted_proxies: vec![],
+        };
+        let gateway = Gateway::new(&config, source_config::tests::view(), Nobody);
+        let peer = "127.0.0.1".parse().unwrap();
+        let ask = || {
+            let body = Full::new(Bytes::from_static(b"{}"));
+            gateway.answer(Request::post("/v1/track").body(body).unwrap(), peer)
+        };
+        assert_eq!(ask().await.status(), 401);
+        assert_eq!(gateway.requests.forget_permits(MAX_REQUESTS), MAX_REQUESTS);
+        let answer = ask().await;
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.headers()["retry-after"], "1");
+    }
+}
