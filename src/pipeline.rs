@@ -237,4 +237,4 @@ fn tell_about(sink: &SinkHandle, config: &Config) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -104,9 +104,11 @@ mod tests {
     async fn every_address_in_use_is_named_with_its_key() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let text = format!(
             "sources: [ {{ type: stdin }}, {{ type: rudderstack, listen: '{address}' }} ]\n\
-             admin: {{ listen: '{address}' }}"
+             admin: {{ listen: '{}' }}",
+            other.local_addr().unwrap()
         );
         let faults = Listeners::bind(&config(&text)).unwrap_err();
         let keys = faults.iter().map(|fault| fault.place.as_ref().unwrap().key.clone().unwrap());

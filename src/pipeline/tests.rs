@@ -1,4 +1,4 @@
-//! The whole machine with built-in scripts and a destination of one's own.
+//! The whole machine with a small mapping and a destination of one's own.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,14 +52,26 @@ pub(super) fn config(text: &str) -> Config {
 struct Machine {
     pipeline: Pipeline,
     inbox: Arc<Inbox>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
+}
+
+/// A mapping that compiles in no time.
+pub(crate) fn write_small_scripts(dir: &std::path::Path) {
+    let track = r#". = {"type": "person", "action": "event", "identifiers": {"id": .userId}, "name": .event}"#;
+    std::fs::create_dir_all(dir).unwrap();
+    std::fs::write(dir.join("mapping.yaml"), "track: [track.vrl]\n").unwrap();
+    std::fs::write(dir.join("track.vrl"), track).unwrap();
 }
 
 async fn machine(more: &str) -> Machine {
     let dir = tempfile::tempdir().unwrap();
+    let scripts = dir.path().join("vrl");
+    write_small_scripts(&scripts);
     let text = format!(
         "sources: [ {{ type: rudderstack, listen: '127.0.0.1:0' }} ]\n\
-         admin: {{ listen: '127.0.0.1:0' }}\n{more}"
+         mapping: {{ dir: '{}', watch: false }}\n\
+         admin: {{ listen: '127.0.0.1:0' }}\n{more}",
+        scripts.display()
     );
     let mut config = config(&text);
     config.data_dir = dir.path().to_owned();
@@ -69,7 +81,7 @@ async fn machine(more: &str) -> Machine {
         render: Some(Arc::new(|| "rendered".to_owned())),
     };
     let pipeline = Pipeline::start(config, surroundings).await.unwrap();
-    Machine { pipeline, inbox, _dir: dir }
+    Machine { pipeline, inbox, dir }
 }
 
 async fn ask(address: std::net::SocketAddr, line: &str, body: &str) -> String {
@@ -206,18 +218,10 @@ async fn everything_that_is_wrong_at_the_start_is_told_at_once() {
 
 #[tokio::test]
 async fn a_refused_reload_keeps_the_old_scripts_and_shows_why() {
-    let scripts = tempfile::tempdir().unwrap();
-    let built_in = Scripts::built_in();
-    let list =
-        built_in.list.iter().map(|(name, files)| format!("{name}: [{}]\n", files.join(", ")));
-    std::fs::write(scripts.path().join("mapping.yaml"), list.collect::<String>()).unwrap();
-    for (name, text) in &built_in.files {
-        std::fs::write(scripts.path().join(name), text).unwrap();
-    }
-    let mapping = format!("mapping: {{ dir: '{}', watch: false }}", scripts.path().display());
-    let machine = machine(&mapping).await;
+    let machine = machine("").await;
+    let scripts = machine.dir.path().join("vrl");
     let before = machine.pipeline.handle().rules().mapping.hash().to_owned();
-    std::fs::write(scripts.path().join("track.vrl"), ". = nonsense(").unwrap();
+    std::fs::write(scripts.join("track.vrl"), ". = nonsense(").unwrap();
     let answer = machine.admin("POST /reload").await;
     assert!(answer.starts_with("HTTP/1.1 422") && answer.contains("track.vrl"), "{answer}");
     assert!(machine.admin("GET /status").await.contains("track.vrl"));

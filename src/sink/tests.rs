@@ -9,7 +9,9 @@ use futures_util::future::BoxFuture;
 use super::*;
 use crate::config::{Config, LoadMode};
 use crate::delivery::{Hold, Reply, Verdict};
+use crate::mapping::Scripts;
 use crate::outcome::OutcomeKind;
+use crate::pipeline::tests::write_small_scripts;
 use crate::source::{Incoming, Origin};
 
 #[derive(Debug, Default)]
@@ -32,8 +34,13 @@ impl Destination for Inbox {
 async fn sink(inbox: &Arc<Inbox>, dir: &std::path::Path) -> CustomerIoSink {
     let text = "sources: [ { type: stdin } ]\ncustomerio: { site_id: s, api_key: k }";
     let config = Config::parse(text, "test.yaml", LoadMode::Full, &|_| None).unwrap().0;
-    let builder = CustomerIoSink::builder(config.customerio.unwrap());
-    builder.data_dir(dir).threads(2).destination(inbox.clone()).build().await.unwrap()
+    write_small_scripts(&dir.join("vrl"));
+    let builder = CustomerIoSink::builder(config.customerio.unwrap())
+        .mappings(Scripts::read(&dir.join("vrl")).unwrap())
+        .data_dir(dir)
+        .threads(2)
+        .destination(inbox.clone());
+    builder.build().await.unwrap()
 }
 
 fn batch(first: u64, events: u64) -> Batch {
