@@ -67,3 +67,6 @@ pub(super) async fn bind(address: &str) -> io::Result<(TcpListener, SocketAddr)>
     let address = listener.local_addr()?;
     Ok((listener, address))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,13 +13,14 @@ use super::Rule;
 ///
 /// A text that says what is wrong.
 pub fn parse(text: &str) -> Result<Rule, String> {
-    let rule = if text.trim_start().starts_with('{') {
-        serde_json::from_str(text).map_err(|error| error.to_string())
-    } else {
-        expand(text)
-            .and_then(|rule| serde_json::from_value(rule).map_err(|error| error.to_string()))
-    };
-    rule.map_err(|why| format!("fault `{text}`: {why}"))
+    if text.trim_start().starts_with('{') {
+        return serde_json::from_str(text).map_err(|error| format!("fault rule: {error}"));
+    }
+    // Only the kind is repeated: the argument may be a credential.
+    let kind = text.split([':', '@']).next().unwrap_or_default();
+    expand(text)
+        .and_then(|rule| serde_json::from_value(rule).map_err(|error| error.to_string()))
+        .map_err(|why| format!("fault `{kind}`: {why}"))
 }
 
 fn expand(text: &str) -> Result<Value, String> {
@@ -145,7 +146,8 @@ mod tests {
     fn mistakes_are_named() {
         for text in ["", "teapot", "99", "503@ten%", "503@200%", "reset", "reset:never", "items"] {
             let error = parse(text).unwrap_err();
-            assert!(error.starts_with(&format!("fault `{text}`: ")), "{error}");
+            let kind = text.split([':', '@']).next().unwrap();
+            assert!(error.starts_with(&format!("fault `{kind}`: ")), "{error}");
         }
         assert!(parse(r#"{"do":{"statuss":500}}"#).unwrap_err().contains("statuss"));
     }

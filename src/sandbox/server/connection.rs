@@ -1,6 +1,5 @@
 //! One connection.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -9,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -120,17 +118,14 @@ async fn respond(
     shared: &Shared,
     control: Arc<Control>,
     mut closed: watch::Receiver<()>,
-) -> Result<Response<WireBody>, Infallible> {
+) -> Result<Response<WireBody>, hyper::Error> {
     control.requests.fetch_add(1, Ordering::SeqCst);
     let (mut parts, incoming) = request.into_parts();
     if from_elsewhere {
         parts.extensions.insert(FromElsewhere);
     }
-    let Ok(read) = body::read(incoming).await else {
-        // The peer went away or broke the protocol: nobody is there to read an answer.
-        control.end.notify_one();
-        return Ok(Response::new(body::whole(Bytes::new())));
-    };
+    // An error ends the connection, or in HTTP/2 the stream: nobody is there to read an answer.
+    let read = body::read(incoming).await?;
     let request = Request::from_parts(parts, read);
     let plan = shared.engine().begin(&request);
     sleep(plan.wait()).await;
