@@ -235,3 +235,6 @@ fn tell_about(sink: &SinkHandle, config: &Config) {
         tracing::warn!("`allow_insecure` is set: credentials may travel unencrypted.");
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -355,3 +355,6 @@ fn note_panic(end: Result<(), tokio::task::JoinError>) {
         tracing::error!("A stage of the sink panicked; what it had not finished is not settled.");
     }
 }
+
+#[cfg(test)]
+mod tests;

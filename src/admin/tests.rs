@@ -78,7 +78,7 @@ impl Server {
     }
 
     async fn status_of(&self, line: &str, headers: &str) -> u16 {
-        self.ask(line, headers).await[9..12].parse().unwrap()
+        self.ask(line, headers).await.get(9..12).unwrap().parse().unwrap()
     }
 }
 

@@ -94,3 +94,26 @@ fn cannot_listen(key: &str, address: SocketAddr, error: &io::Error) -> Diagnosti
         .at(Place { key: Some(key.to_owned()), ..place })
         .help(help)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::tests::config;
+
+    #[tokio::test]
+    async fn every_address_in_use_is_named_with_its_key() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let text = format!(
+            "sources: [ {{ type: stdin }}, {{ type: rudderstack, listen: '{address}' }} ]\n\
+             admin: {{ listen: '{}' }}",
+            other.local_addr().unwrap()
+        );
+        let faults = Listeners::bind(&config(&text)).unwrap_err();
+        let keys = faults.iter().map(|fault| fault.place.as_ref().unwrap().key.clone().unwrap());
+        assert_eq!(keys.collect::<Vec<_>>(), ["sources[1].listen", "admin.listen"]);
+        assert!(faults[0].message.contains("in use"), "{}", faults[0]);
+        assert!(faults[0].help.as_ref().unwrap().contains("sources[1].listen"));
+    }
+}

@@ -43,14 +43,14 @@ impl Workspace {
         };
         let unknown = person.is_some()
             && who.as_ref().is_some_and(|who| self.state.people.find(who).is_none());
-        if unknown && !self.options.events_create_people {
-            let detail = "nobody matches, and events create no people here";
-            self.log(received, ActivityKind::UpdateOnlyNoMatch, person, detail);
-            return;
-        }
         if unknown && matches!(who, Some(Identifier::CioId(_))) {
             let detail = "no person has this cio_id";
             self.log(received, ActivityKind::UnknownCioId, person, detail);
+            return;
+        }
+        if unknown && !self.options.events_create_people {
+            let detail = "nobody matches, and events create no people here";
+            self.log(received, ActivityKind::UpdateOnlyNoMatch, person, detail);
             return;
         }
         if let Some(id) = event.id
