@@ -54,7 +54,7 @@ pub struct Stats {
     pub requests: u64,
     /// Connections that were accepted.
     pub connections: u64,
-    /// Requests by status of the answer (sent or not).
+    /// Requests by status of the answer; 0: none was sent.
     pub statuses: BTreeMap<u16, u64>,
     /// Faults that were applied, by name.
     pub faults: BTreeMap<String, u64>,
@@ -269,11 +269,12 @@ impl Engine {
             return (response.into(), Applied::No);
         }
         if fired.effect.hang {
-            // The status that the log shows stands for "none".
-            return (Finding::from(Response::new(Bytes::new())), Applied::No);
+            let nothing = Finding::from(Response::new(Bytes::new()));
+            return (Finding { sent: false, ..nothing }, Applied::No);
         }
         let chooses_items = fired.effect.items.is_some() || fired.effect.items_in_200.is_some();
         let mut finding = self.pipeline(request, number, at, Some(fired));
+        finding.sent = fired.effect.reset != Some(Reset::AfterRequest);
         let applied = match finding.accepted {
             0 => Applied::No,
             _ if chooses_items => Applied::Items,
@@ -291,7 +292,7 @@ impl Engine {
     fn count(&mut self, finding: &Finding, fault: Option<&FaultRecord>) {
         let stats = &mut self.stats;
         stats.requests += 1;
-        *stats.statuses.entry(finding.response.status().as_u16()).or_default() += 1;
+        *stats.statuses.entry(finding.status()).or_default() += 1;
         stats.accepted += u64::try_from(finding.accepted).unwrap_or(u64::MAX);
         stats.refused += u64::try_from(finding.errors.len()).unwrap_or(u64::MAX);
         if let Some(fault) = fault {
