@@ -237,11 +237,10 @@ impl Engine {
         }
         let Plan { number, at, mut fired, after, .. } = plan;
         let (finding, applied) = self.find(request, number, at, fired.as_mut());
-        let fault = fired.as_ref().map(|fired| FaultRecord {
-            rule: fired.rule,
-            name: fired.effect.name(),
-            applied,
-        });
+        let untouched = finding.errors.is_empty() && finding.status() == 200;
+        let did = fired.as_ref().filter(|fired| !(untouched && fired.effect.only_chooses()));
+        let fault =
+            did.map(|fired| FaultRecord { rule: fired.rule, name: fired.effect.name(), applied });
         self.count(&finding, fault.as_ref());
         let options = self.workspace.options();
         let body_limit = options.log_body_bytes;
@@ -277,7 +276,7 @@ impl Engine {
         finding.sent = fired.effect.reset != Some(Reset::AfterRequest);
         let applied = match finding.accepted {
             0 => Applied::No,
-            _ if chooses_items => Applied::Items,
+            _ if chooses_items && !finding.errors.is_empty() => Applied::Items,
             _ => Applied::Yes,
         };
         if let Some(bad) = fired.effect.bad_errors

@@ -354,6 +354,13 @@ impl Latency {
 }
 
 impl Effect {
+    /// Whether it does nothing to a request of which it chooses no item.
+    pub(super) fn only_chooses(&self) -> bool {
+        let name = self.name();
+        let chooses = |part| matches!(part, "items" | "items_in_200" | "whole_batch_400");
+        name.split('+').all(chooses)
+    }
+
     /// Names the effect for the request log and the counters, such as `status_503`.
     #[must_use]
     pub fn name(&self) -> String {

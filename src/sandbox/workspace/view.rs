@@ -1,6 +1,6 @@
 //! What can be read of a workspace: people, objects, visitors, activity, and the snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -201,6 +201,18 @@ impl Workspace {
     #[must_use]
     pub fn deliveries(&self) -> &[Map<String, Value>] {
         &self.state.deliveries
+    }
+
+    /// Returns the members of the manual segments by `cio_id`.
+    #[must_use]
+    pub fn segments(&self) -> &BTreeMap<String, BTreeSet<String>> {
+        &self.state.segments
+    }
+
+    /// Returns the blocked identifiers as `kind:value`, with the number of their suppression.
+    #[must_use]
+    pub fn suppressed(&self) -> &BTreeMap<String, u64> {
+        &self.state.suppressed
     }
 
     /// Returns the counts.
