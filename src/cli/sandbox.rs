@@ -110,7 +110,8 @@ What is stored, and control (JSON, from this machine only):
   GET  /_sandbox/people?q=TEXT  /_sandbox/people/CIO_ID  /_sandbox/objects
        /_sandbox/anonymous      /_sandbox/anonymous/ID   /_sandbox/events?since=N
        /_sandbox/activity       /_sandbox/requests?status=N  /_sandbox/requests/N
-       /_sandbox/stats          /_sandbox/options
+       /_sandbox/stats          /_sandbox/options        /_sandbox/suppressed
+       /_sandbox/segments       /_sandbox/invites        /_sandbox/deliveries
   GET and PUT  /_sandbox/faults  /_sandbox/state
   POST /_sandbox/reset           /_sandbox/clock  {\"advance\":\"5m\"}, {\"set\":SECONDS}
   GET  /v1/customers/ID/attributes|activities|relationships, as the App API";
@@ -197,6 +198,10 @@ fn announce(sandbox: &RunningSandbox, args: &SandboxArgs) {
     eprintln!("  people    {url}/_sandbox/people");
     eprintln!("  requests  {url}/_sandbox/requests");
     eprintln!("  activity  {url}/_sandbox/activity   what was accepted and not done");
+    eprintln!(
+        "  send to it with `customerio.endpoint: {url}`, {}",
+        if args.credentials.is_empty() { "any keys" } else { "the given keys" }
+    );
     if !sandbox.addr().ip().is_loopback() {
         eprintln!("warning: other machines can reach this sandbox; send no personal data to it");
     }

@@ -48,6 +48,8 @@ pub(super) fn answer(engine: &mut Engine, request: &Request<Bytes>) -> Response<
         ["anonymous", id] if get => found(engine.workspace().unattached(now).remove(*id)),
         ["invites"] if get => shown(&engine.workspace().invites()),
         ["deliveries"] if get => shown(&engine.workspace().deliveries()),
+        ["segments"] if get => shown(engine.workspace().segments()),
+        ["suppressed"] if get => shown(engine.workspace().suppressed()),
         ["events"] if get => {
             let events = engine.workspace().events_since(number("since").unwrap_or(0), now);
             let with_owner = |(cio_id, event)| json!({"cio_id": cio_id, "event": event});

@@ -54,7 +54,7 @@ pub struct Stats {
     pub requests: u64,
     /// Connections that were accepted.
     pub connections: u64,
-    /// Requests by status of the answer (sent or not).
+    /// Requests by status of the answer; 0: none was sent.
     pub statuses: BTreeMap<u16, u64>,
     /// Faults that were applied, by name.
     pub faults: BTreeMap<String, u64>,
@@ -237,11 +237,10 @@ impl Engine {
         }
         let Plan { number, at, mut fired, after, .. } = plan;
         let (finding, applied) = self.find(request, number, at, fired.as_mut());
-        let fault = fired.as_ref().map(|fired| FaultRecord {
-            rule: fired.rule,
-            name: fired.effect.name(),
-            applied,
-        });
+        let untouched = finding.errors.is_empty() && finding.status() == 200;
+        let did = fired.as_ref().filter(|fired| !(untouched && fired.effect.only_chooses()));
+        let fault =
+            did.map(|fired| FaultRecord { rule: fired.rule, name: fired.effect.name(), applied });
         self.count(&finding, fault.as_ref());
         let options = self.workspace.options();
         let body_limit = options.log_body_bytes;
@@ -269,14 +268,15 @@ impl Engine {
             return (response.into(), Applied::No);
         }
         if fired.effect.hang {
-            // The status that the log shows stands for "none".
-            return (Finding::from(Response::new(Bytes::new())), Applied::No);
+            let nothing = Finding::from(Response::new(Bytes::new()));
+            return (Finding { sent: false, ..nothing }, Applied::No);
         }
         let chooses_items = fired.effect.items.is_some() || fired.effect.items_in_200.is_some();
         let mut finding = self.pipeline(request, number, at, Some(fired));
+        finding.sent = fired.effect.reset != Some(Reset::AfterRequest);
         let applied = match finding.accepted {
             0 => Applied::No,
-            _ if chooses_items => Applied::Items,
+            _ if chooses_items && !finding.errors.is_empty() => Applied::Items,
             _ => Applied::Yes,
         };
         if let Some(bad) = fired.effect.bad_errors
@@ -291,7 +291,7 @@ impl Engine {
     fn count(&mut self, finding: &Finding, fault: Option<&FaultRecord>) {
         let stats = &mut self.stats;
         stats.requests += 1;
-        *stats.statuses.entry(finding.response.status().as_u16()).or_default() += 1;
+        *stats.statuses.entry(finding.status()).or_default() += 1;
         stats.accepted += u64::try_from(finding.accepted).unwrap_or(u64::MAX);
         stats.refused += u64::try_from(finding.errors.len()).unwrap_or(u64::MAX);
         if let Some(fault) = fault {

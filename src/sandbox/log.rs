@@ -65,7 +65,7 @@ pub struct RequestRecord {
     pub body_bytes: usize,
     /// Last four characters of the API key that was shown.
     pub credential: Option<String>,
-    /// Status of the answer.
+    /// Status of the answer; 0 if none was sent.
     pub status: u16,
     /// The beginning of the answer's body.
     pub answer: String,
@@ -96,11 +96,20 @@ pub(super) struct Finding {
     pub(super) accepted: usize,
     pub(super) errors: Vec<(usize, ItemError)>,
     pub(super) note: Option<String>,
+    /// Whether the answer leaves the sandbox.
+    pub(super) sent: bool,
+}
+
+impl Finding {
+    /// Status of the answer; 0 if none is sent.
+    pub(super) fn status(&self) -> u16 {
+        if self.sent { self.response.status().as_u16() } else { 0 }
+    }
 }
 
 impl From<Response<Bytes>> for Finding {
     fn from(response: Response<Bytes>) -> Self {
-        Self { response, items: 0, accepted: 0, errors: Vec::new(), note: None }
+        Self { response, items: 0, accepted: 0, errors: Vec::new(), note: None, sent: true }
     }
 }
 
@@ -152,7 +161,7 @@ impl RequestRecord {
             body: beginning(request.body(), body_limit),
             body_bytes: request.body().len(),
             credential: shown.map(|shown| shown.ending()),
-            status: finding.response.status().as_u16(),
+            status: finding.status(),
             answer: beginning(finding.response.body(), body_limit),
             items: finding.items,
             accepted: finding.accepted,

@@ -118,7 +118,7 @@ pub struct EventData {
 }
 
 /// A device of a person.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Device {
     /// `ios` or `android`.
     pub platform: String,

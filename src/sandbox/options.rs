@@ -2,220 +2,18 @@
 //!
 //! The strict side is the default, because a sandbox should find faults.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+mod choices;
+mod known;
+mod region;
+mod span;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+pub use choices::{BatchOrder, EventValues, NestedValues, NumericIds, RegionMismatch, UlidRule};
+pub use known::Known;
+pub use region::Region;
+pub use span::Span;
+
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-/// A region of Customer.io.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Region {
-    /// `track.customer.io`.
-    #[default]
-    Us,
-    /// `track-eu.customer.io`.
-    Eu,
-}
-
-impl Region {
-    /// Returns the base URL of the region's Track API.
-    #[must_use]
-    pub fn url(self) -> &'static str {
-        match self {
-            Self::Us => "https://track.customer.io",
-            Self::Eu => "https://track-eu.customer.io",
-        }
-    }
-
-    /// Returns `us` or `eu`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Us => "us",
-            Self::Eu => "eu",
-        }
-    }
-}
-
-impl std::str::FromStr for Region {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "us" => Ok(Self::Us),
-            "eu" => Ok(Self::Eu),
-            _ => Err(format!("unknown region `{text}`, expected `us` or `eu`")),
-        }
-    }
-}
-
-/// What happens to a request with an EU credential on the US host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RegionMismatch {
-    /// Accepted, and flagged in the request log.
-    #[default]
-    Proxy,
-    /// 307 to the other region.
-    Redirect,
-    /// 401.
-    Fail,
-}
-
-/// What happens to an event `id` that is no ULID.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UlidRule {
-    /// The operation is refused.
-    #[default]
-    Strict,
-    /// The event is taken without de-duplication.
-    Ignore,
-}
-
-/// What happens to an identifier that is a JSON number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NumericIds {
-    /// The operation is refused.
-    #[default]
-    Refuse,
-    /// The number is taken as text.
-    Accept,
-}
-
-/// Whether the limit of 1000 bytes holds for attribute values that are objects or arrays.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NestedValues {
-    /// It does not.
-    #[default]
-    Free,
-    /// Their compact JSON counts.
-    Encoded,
-}
-
-/// Whether the limit of 1000 bytes holds for the values of event attributes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EventValues {
-    /// It does not.
-    #[default]
-    Free,
-    /// It does.
-    Limited,
-}
-
-/// The order in which the items of a batch are applied.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BatchOrder {
-    /// As they stand.
-    #[default]
-    Array,
-    /// By chance (seeded): shows who relies on order.
-    Shuffle,
-}
-
-/// The ids that exist beforehand in the workspace: `any`, or a list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Known {
-    /// Every id exists.
-    #[default]
-    Any,
-    /// Only these exist.
-    Only(BTreeSet<String>),
-}
-
-impl Known {
-    /// Tells whether the id exists.
-    #[must_use]
-    pub fn has(&self, id: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Only(ids) => ids.contains(id),
-        }
-    }
-}
-
-impl Serialize for Known {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Any => serializer.serialize_str("any"),
-            Self::Only(ids) => ids.serialize(serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Known {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let ids: Vec<String> = match Value::deserialize(deserializer)? {
-            Value::String(text) if text == "any" => return Ok(Self::Any),
-            Value::String(text) => text.split(',').map(|id| id.trim().to_owned()).collect(),
-            Value::Number(number) => vec![number.to_string()],
-            Value::Array(items) => items
-                .iter()
-                .map(|item| match item {
-                    Value::String(text) => Ok(text.clone()),
-                    Value::Number(number) => Ok(number.to_string()),
-                    _ => Err(D::Error::custom("ids must be texts")),
-                })
-                .collect::<Result<_, _>>()?,
-            _ => return Err(D::Error::custom("expected `any` or a list of ids")),
-        };
-        Ok(Self::Only(ids.into_iter().collect()))
-    }
-}
-
-/// A length of time: `200ms`, `3s`, `5m`, `1h`, or a number of milliseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
-
-impl Span {
-    /// Whole milliseconds.
-    #[must_use]
-    pub fn as_millis(self) -> i64 {
-        i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX)
-    }
-}
-
-impl std::str::FromStr for Span {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no length of time, expected such as `200ms` or `3s`");
-        let text_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (number, unit) = text.split_at_checked(text_end).ok_or_else(wrong)?;
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        let seconds = match unit.trim() {
-            "ms" | "" => number / 1000.0,
-            "s" => number,
-            "m" => number * 60.0,
-            "h" => number * 3600.0,
-            _ => return Err(wrong()),
-        };
-        Duration::try_from_secs_f64(seconds).map(Self).map_err(|_| wrong())
-    }
-}
-
-impl Serialize for Span {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{}ms", self.0.as_millis()))
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Value::deserialize(deserializer)? {
-            Value::String(text) => text.parse().map_err(D::Error::custom),
-            Value::Number(number) => number.to_string().parse().map_err(D::Error::custom),
-            _ => Err(D::Error::custom("expected a length of time such as `200ms` or `3s`")),
-        }
-    }
-}
 
 /// The switches of a sandbox.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -323,6 +121,8 @@ impl Options {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -347,14 +147,5 @@ mod tests {
         assert!(options.set("ulid=maybe").unwrap_err().contains("`ulid`"));
         assert!(options.set("oversize_status=500").unwrap_err().contains("413 or 400"));
         assert_eq!(options, Options::default());
-    }
-
-    #[test]
-    fn lengths_of_time_have_units() {
-        for (text, millis) in [("200ms", 200), ("3s", 3000), ("1.5m", 90_000), ("40", 40)] {
-            assert_eq!(text.parse::<Span>().unwrap().as_millis(), millis, "{text}");
-        }
-        assert!("3 days".parse::<Span>().is_err());
-        assert!("-1s".parse::<Span>().is_err());
     }
 }

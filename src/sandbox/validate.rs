@@ -3,6 +3,8 @@
 //! Shape and limits are Customer.io's documentation; the texts, where none are published, are ours.
 
 mod attributes;
+mod delivery;
+mod device;
 mod identifiers;
 mod relations;
 mod scalars;
@@ -13,7 +15,7 @@ pub(super) use scalars::{parse_ulid, seconds};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::operation::{Device, EventData, EventKind, Identifier, Operation};
+use super::operation::{EventData, EventKind, Identifier, Operation};
 use super::options::Options;
 use identifiers::Allowed;
 
@@ -90,7 +92,7 @@ pub fn operation(item: Value, bytes: usize, options: &Options) -> Checked<Operat
     let checked = match kind.as_str() {
         "person" => person(&action, members, options)?,
         "object" => object(&action, members, options)?,
-        _ => delivery(&action, members, options)?,
+        _ => delivery::operation(&action, members, options)?,
     };
     checked.ok_or_else(|| {
         ItemError::invalid("action", format!("action is not supported for type {kind}"))
@@ -156,12 +158,12 @@ fn person(action: &str, mut members: Members, options: &Options) -> Checked<Opti
         "suppress" => Operation::Suppress(person),
         "unsuppress" => Operation::Unsuppress(person),
         "add_device" => {
-            let (token, device) = add_device(members.remove("device"))?;
+            let (token, device) = device::added(members.remove("device"))?;
             Operation::AddDevice { person, token, device }
         }
         "delete_device" => {
-            let mut device = device_members(members.remove("device"))?;
-            Operation::DeleteDevice { person, token: token(&mut device)? }
+            let token = device::removed(members.remove("device"))?;
+            Operation::DeleteDevice { person, token }
         }
         _ => Operation::Relate {
             person,
@@ -186,50 +188,6 @@ fn event_data(kind: EventKind, members: &mut Members, options: &Options) -> Chec
     let timestamp = scalars::optional_seconds(members.remove("timestamp"), "timestamp")?;
     let attributes = attributes::of_event(members.remove("attributes"), options)?;
     Ok(EventData { kind, name, id, timestamp, attributes })
-}
-
-fn device_members(device: Option<Value>) -> Checked<Members> {
-    match device {
-        None | Some(Value::Null) => Err(ItemError::required("device", "device is required")),
-        Some(Value::Object(members)) => Ok(members),
-        Some(_) => Err(ItemError::invalid("device", "must be an object")),
-    }
-}
-
-fn token(device: &mut Members) -> Checked<String> {
-    match device.remove("token") {
-        None | Some(Value::Null) => Err(ItemError::required("device.token", "token is required")),
-        Some(Value::String(text)) if text.trim().is_empty() => {
-            Err(ItemError::required("device.token", "token is required"))
-        }
-        Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(ItemError::invalid("device.token", "token must be a string")),
-    }
-}
-
-fn add_device(device: Option<Value>) -> Checked<(String, Device)> {
-    let mut members = device_members(device)?;
-    let token = token(&mut members)?;
-    let platform = match members.remove("platform") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(text)) if text.trim().is_empty() => None,
-        Some(value) => Some(value),
-    };
-    let platform = match platform {
-        None => return Err(ItemError::required("device.platform", "platform is required")),
-        Some(Value::String(text)) if text == "ios" || text == "android" => text,
-        Some(_) => {
-            let message = "platform must be one of ios, android";
-            return Err(ItemError::invalid("device.platform", message));
-        }
-    };
-    let last_used = scalars::optional_seconds(members.remove("last_used"), "device.last_used")?;
-    let attributes = match members.remove("attributes") {
-        None | Some(Value::Null) => Map::new(),
-        Some(Value::Object(attributes)) => attributes,
-        Some(_) => return Err(ItemError::invalid("device.attributes", "must be an object")),
-    };
-    Ok((token, Device { platform, last_used, attributes }))
 }
 
 fn object(action: &str, mut members: Members, options: &Options) -> Checked<Option<Operation>> {
@@ -265,35 +223,6 @@ fn object(action: &str, mut members: Members, options: &Options) -> Checked<Opti
         }
     };
     Ok(Some(operation))
-}
-
-fn delivery(action: &str, mut members: Members, options: &Options) -> Checked<Option<Operation>> {
-    if action != "event" {
-        return Ok(None);
-    }
-    let id = identifiers::delivery(members.remove("identifiers"), options)?;
-    let name = word(&mut members, "name")?;
-    let Some(name) =
-        name.filter(|name| matches!(name.as_str(), "opened" | "converted" | "delivered"))
-    else {
-        let message = "name must be one of opened, converted, delivered";
-        return Err(ItemError::invalid("name", message));
-    };
-    let timestamp = scalars::optional_seconds(members.remove("timestamp"), "timestamp")?;
-    let attributes = attributes::of_event(members.remove("attributes"), options)?;
-    let token = attributes.get("device_token").and_then(Value::as_str).unwrap_or_default();
-    if token.trim().is_empty() {
-        let field = "attributes.device_token";
-        return Err(ItemError::required(field, "device_token is required"));
-    }
-    let mut record = Map::new();
-    record.insert("delivery_id".to_owned(), id.into());
-    record.insert("metric".to_owned(), name.into());
-    record.insert("device_token".to_owned(), token.into());
-    if let Some(at) = timestamp {
-        record.insert("timestamp".to_owned(), at.0.into());
-    }
-    Ok(Some(Operation::Delivery(record)))
 }
 
 #[cfg(test)]

@@ -46,6 +46,14 @@ pub struct Received {
     pub dedupe: bool,
 }
 
+impl Received {
+    /// An operation outside of any request, with de-duplication.
+    #[must_use]
+    pub fn at(at: Seconds) -> Self {
+        Self { at, request: 0, item: None, dedupe: true }
+    }
+}
+
 /// Everything that the workspace holds; its JSON form is the snapshot file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -105,6 +113,18 @@ impl Workspace {
         validate::operation(item, bytes, &self.options)
     }
 
+    /// Checks a v2 operation and applies it at once, as a sequential model would.
+    ///
+    /// # Errors
+    ///
+    /// As [`Workspace::validate`]; nothing has changed then.
+    pub fn accept(&mut self, received: Received, item: Value) -> Result<(), ItemError> {
+        let bytes = item.to_string().len();
+        let operation = self.validate(item, bytes)?;
+        self.apply(received, operation);
+        Ok(())
+    }
+
     /// Takes the valid operations of one request, in order of their positions.
     ///
     /// They are applied at once, or after `apply_delay` by a later [`Workspace::settle`].
@@ -146,7 +166,7 @@ impl Workspace {
         match operation {
             Operation::Identify { person, attributes, timestamp, relations, unrelate } => {
                 if let Some(cio_id) = self.identify(received, &person, attributes, timestamp) {
-                    self.relate(received, &cio_id, relations, unrelate);
+                    self.relate(&cio_id, relations, unrelate);
                 }
             }
             Operation::Event(person, event) => self.event(received, person, event),
@@ -164,7 +184,7 @@ impl Workspace {
                     self.find_or_create(received, &person)
                 };
                 if let Some(cio_id) = found {
-                    self.relate(received, &cio_id, relations, remove);
+                    self.relate(&cio_id, relations, remove);
                 }
             }
             Operation::AddDevice { person, token, device } => {
@@ -227,7 +247,7 @@ impl Workspace {
             }
         }
         for visitor in &person.anonymous_ids {
-            self.state.visitors.remove(visitor);
+            self.free_visitor(visitor);
         }
         for members in self.state.segments.values_mut() {
             members.remove(cio_id);
@@ -244,3 +264,6 @@ impl Workspace {
         self.state.activity.push(received, kind, person, detail.into());
     }
 }
+
+#[cfg(test)]
+mod tests;

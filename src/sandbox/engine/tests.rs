@@ -405,6 +405,17 @@ fn faults_are_logged_and_counted_with_what_was_applied() {
 }
 
 #[test]
+fn a_rule_that_chose_nothing_is_no_fault() {
+    let mut engine = engine(&Value::Null);
+    let rules = json!([{"do": {"items": {"person": "u-9"}, "whole_batch_400": true}}]);
+    engine.set_faults(serde_json::from_value(rules).unwrap());
+    let batch = json!({"batch": [identify("a", &json!({}))]});
+    assert_eq!(engine.handle(request("POST", "/api/v2/batch", &batch)).response.status(), 200);
+    assert!(engine.requests()[0].fault.is_none());
+    assert!(engine.stats().faults.is_empty());
+}
+
+#[test]
 fn runs_repeat_with_the_seed() {
     let run = |seed: u64| {
         let mut engine = engine(&Value::Null);

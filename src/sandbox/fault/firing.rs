@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 
 use super::matching::Seen;
-use super::{Effect, Items, RateLimit, Reset, Rule, Unauthorized};
+use super::{Effect, Items, RateLimit, Reset, Rule};
 use crate::sandbox::credentials::Shown;
+use crate::sandbox::options::Span;
 
 /// The rules with their counters.
 #[derive(Clone, Debug, Default)]
@@ -112,7 +113,7 @@ fn random(seed: u64, position: usize, matched: u64) -> fastrand::Rng {
 impl Armed {
     fn is_due(&self, elapsed: i64, random: &mut fastrand::Rng) -> bool {
         let when = &self.rule.when;
-        let starts = when.after.map_or(0, super::Span::as_millis);
+        let starts = when.after.map_or(0, Span::as_millis);
         let ends = when.lasting.map_or(i64::MAX, |span| starts.saturating_add(span.as_millis()));
         // Drawn always, so that the other conditions do not shift the sequence.
         let draw = random.f64();
@@ -139,16 +140,6 @@ impl Armed {
             }
             None => true,
         }
-    }
-}
-
-impl Unauthorized {
-    fn refuses(&self, elapsed: i64, shown: Option<&Shown>) -> bool {
-        let from = self.from.map_or(0, super::Span::as_millis);
-        let to = self.to.map_or(i64::MAX, super::Span::as_millis);
-        let is_awaited =
-            self.until.as_ref().is_some_and(|pair| shown.is_some_and(|shown| shown.is_pair(pair)));
-        (from..to).contains(&elapsed) && !is_awaited
     }
 }
 

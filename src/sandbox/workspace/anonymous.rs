@@ -59,6 +59,14 @@ impl Workspace {
         known.owner.clone().filter(|_| open)
     }
 
+    /// Takes a visitor from its person; what belongs to nobody is kept.
+    pub(super) fn free_visitor(&mut self, visitor: &str) {
+        if let Some(known) = self.state.visitors.get_mut(visitor) {
+            known.owner = None;
+            known.joins_until = None;
+        }
+    }
+
     pub(super) fn keep_unattached(&mut self, visitor: &str, event: StoredEvent, at: Seconds) {
         let known = self.state.visitors.entry(visitor.to_owned()).or_default();
         known.events.retain(|event| is_kept(event, at));

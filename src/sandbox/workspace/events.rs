@@ -11,7 +11,7 @@ use crate::sandbox::operation::{EventData, EventKind, Identifier};
 const FRESH: f64 = 72.0 * 3600.0;
 
 /// An event as the workspace keeps it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredEvent {
     /// Counts all stored events of the workspace from 1.
     pub sequence: u64,

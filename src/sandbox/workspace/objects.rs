@@ -10,7 +10,7 @@ use super::{ActivityKind, Received, Workspace};
 use crate::sandbox::operation::{Identifier, ObjectIdentifier, ObjectRelation, PersonRelation};
 
 /// An object.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Object {
     /// Customer.io's id.
@@ -112,14 +112,7 @@ impl Workspace {
     }
 
     /// Adds or removes relationships seen from a person; unknown objects are made.
-    pub(super) fn relate(
-        &mut self,
-        received: Received,
-        cio_id: &str,
-        relations: Vec<ObjectRelation>,
-        remove: bool,
-    ) {
-        let _ = received;
+    pub(super) fn relate(&mut self, cio_id: &str, relations: Vec<ObjectRelation>, remove: bool) {
         for relation in relations {
             if remove {
                 if let Some(cio_object_id) = self.find_object(&relation.object) {

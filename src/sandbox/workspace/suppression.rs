@@ -15,7 +15,9 @@ impl Workspace {
         let cio_id = self.state.people.find(who);
         let person = cio_id.as_deref().and_then(|cio_id| self.state.people.get(cio_id));
         let all = person.map(super::Person::identifiers).unwrap_or_default();
-        for identifier in all.iter().chain([who]) {
+        // An unknown cio_id is not blocked: nobody but the workspace itself can bring it up.
+        let given = Some(who).filter(|who| !matches!(who, Identifier::CioId(_)));
+        for identifier in all.iter().chain(given) {
             self.state.suppressed.insert(identifier.key(), group);
         }
         if let Some(cio_id) = cio_id {

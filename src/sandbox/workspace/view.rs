@@ -1,16 +1,16 @@
 //! What can be read of a workspace: people, objects, visitors, activity, and the snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{Activity, Attribute, Object, Person, StoredEvent, Workspace};
 use crate::sandbox::clock::Seconds;
 use crate::sandbox::operation::{Device, Identifier, ObjectIdentifier};
 
 /// A person as shown.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PersonView {
     /// Customer.io's id.
     pub cio_id: String,
@@ -40,10 +40,33 @@ impl PersonView {
     pub fn attribute(&self, name: &str) -> Option<&Value> {
         self.attributes.get(name).map(|attribute| &attribute.value)
     }
+
+    /// Returns what the sender said, without what depends on the run: no `cio_id`, request numbers,
+    /// or receive times. Two runs that stored the same are equal in it.
+    #[must_use]
+    pub fn content(&self) -> Value {
+        let values =
+            self.attributes.iter().map(|(name, known)| (name.clone(), known.value.clone()));
+        let relation = |relation: &RelationView| {
+            json!([relation.object_type_id, relation.object_id, relation.attributes])
+        };
+        let event = |event: &StoredEvent| {
+            let given = (event.timestamp != event.received_at).then_some(event.timestamp);
+            json!([event.kind, event.name, event.id, given, event.data])
+        };
+        json!({
+            "ids": {"id": self.id, "email": self.email, "phone": self.phone},
+            "anonymous_ids": self.anonymous_ids,
+            "attributes": values.collect::<Map<_, _>>(),
+            "devices": self.devices,
+            "relations": self.relationships.iter().map(relation).collect::<Vec<_>>(),
+            "events": self.events.iter().map(event).collect::<Vec<_>>(),
+        })
+    }
 }
 
 /// A relationship as shown.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RelationView {
     /// The object's type.
     pub object_type_id: String,
@@ -178,6 +201,18 @@ impl Workspace {
     #[must_use]
     pub fn deliveries(&self) -> &[Map<String, Value>] {
         &self.state.deliveries
+    }
+
+    /// Returns the members of the manual segments by `cio_id`.
+    #[must_use]
+    pub fn segments(&self) -> &BTreeMap<String, BTreeSet<String>> {
+        &self.state.segments
+    }
+
+    /// Returns the blocked identifiers as `kind:value`, with the number of their suppression.
+    #[must_use]
+    pub fn suppressed(&self) -> &BTreeMap<String, u64> {
+        &self.state.suppressed
     }
 
     /// Returns the counts.
