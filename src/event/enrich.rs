@@ -7,50 +7,55 @@
 //!
 //! A member is assigned only if its value changes.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 use vrl::value::Value;
 
 use super::decode::{Scalar, scalar, text_of};
-use super::times::{Moment, parse};
-use super::{Event, Plan, Span, ids};
+use super::times::{self, Moment, parse};
+use super::{Event, Plan, ids};
 
 /// Fills in and rewrites what the gateway does.
 pub fn enrich(event: &mut Event, plan: &Plan, received_at: DateTime<Utc>, client_ip: Option<&str>) {
-    let spans = event.spans;
-    let user_id = scalar(&event.raw, spans.user_id);
-    let anonymous_id = scalar(&event.raw, spans.anonymous_id);
+    let (raw, spans) = (event.raw.clone(), event.spans);
+    let user_id = scalar(&raw, spans.user_id);
+    let anonymous_id = scalar(&raw, spans.anonymous_id);
     let rudder_id = ids::rudder_id(&ids::id_text(&user_id), &ids::id_text(&anonymous_id));
-    assign(event, plan, "rudderId", rudder_id.to_string());
+    assign(event, plan, "rudderId", &uuid_text(rudder_id));
 
     if let Some(ip) = client_ip
-        && matches!(scalar(&event.raw, spans.request_ip), Scalar::Missing | Scalar::Null)
+        && matches!(scalar(&raw, spans.request_ip), Scalar::Missing | Scalar::Null)
     {
-        assign(event, plan, "request_ip", ip.to_owned());
+        assign(event, plan, "request_ip", ip);
     }
 
-    match text_of(&event.raw, spans.message_id) {
-        Some(text) => match ids::clean(&text) {
-            cleaned if cleaned.is_empty() => assign(event, plan, "messageId", new_id()),
-            cleaned if cleaned == *text => {}
-            cleaned => assign(event, plan, "messageId", cleaned.into_owned()),
-        },
-        None => assign(event, plan, "messageId", new_id()),
+    let message_id = text_of(&raw, spans.message_id).unwrap_or_default();
+    match ids::clean(&message_id) {
+        cleaned if cleaned.is_empty() => {
+            assign(event, plan, "messageId", &uuid_text(Uuid::new_v4()));
+        }
+        cleaned if cleaned == message_id => {}
+        cleaned => assign(event, plan, "messageId", &cleaned),
     }
 
     let received = Moment::utc(received_at);
-    rewrite(event, plan, "receivedAt", spans.received_at, |_| received);
+    let given = |span| text_of(&raw, span);
+    rewrite(event, plan, "receivedAt", given(spans.received_at), |_| received);
     let own = |event: &mut Event, name, span| {
-        rewrite(event, plan, name, span, |read| read.unwrap_or(received))
+        rewrite(event, plan, name, given(span), |read| read.unwrap_or(received))
     };
     let original = own(event, "originalTimestamp", spans.original_timestamp);
     let sent = own(event, "sentAt", spans.sent_at);
-    rewrite(event, plan, "timestamp", spans.timestamp, |read| {
+    rewrite(event, plan, "timestamp", given(spans.timestamp), |read| {
         read.unwrap_or_else(|| received.corrected(original, sent))
     });
 }
 
-fn new_id() -> String {
-    uuid::Uuid::new_v4().to_string()
+fn uuid_text(id: Uuid) -> String {
+    let mut buffer = Uuid::encode_buffer();
+    id.hyphenated().encode_lower(&mut buffer).to_owned()
 }
 
 /// Writes the time that `choose` makes of the received one, and returns it.
@@ -58,19 +63,22 @@ fn rewrite(
     event: &mut Event,
     plan: &Plan,
     name: &'static str,
-    span: Option<Span>,
+    given: Option<Cow<'_, str>>,
     choose: impl FnOnce(Option<Moment>) -> Moment,
 ) -> Moment {
-    let text = text_of(&event.raw, span);
-    let moment = choose(text.as_deref().and_then(parse));
+    let read = given.as_deref().and_then(parse);
+    let moment = choose(read);
+    if read == Some(moment) && given.as_deref().is_some_and(times::is_usual) {
+        return moment;
+    }
     let written = moment.to_text();
-    if text.as_deref() != Some(&*written) {
-        assign(event, plan, name, written);
+    if given.as_deref() != Some(&*written) {
+        assign(event, plan, name, &written);
     }
     moment
 }
 
-fn assign(event: &mut Event, plan: &Plan, name: &'static str, text: String) {
+fn assign(event: &mut Event, plan: &Plan, name: &'static str, text: &str) {
     let value = Value::from(text);
     if plan.need_of(event.index).member(name).is_some()
         && let Some(body) = event.body.as_object_mut()
@@ -123,7 +131,7 @@ mod tests {
         assert_eq!(body["rudderId"], "4b88c106-f5d7-47a8-8870-7a9bb35fc671");
         assert_eq!(body["request_ip"], "192.0.2.1");
         assert_eq!(body["receivedAt"], AT);
-        let id = uuid::Uuid::parse_str(body["messageId"].as_str().unwrap()).unwrap();
+        let id = Uuid::parse_str(body["messageId"].as_str().unwrap()).unwrap();
         assert_eq!(id.get_version_num(), 4);
     }
 

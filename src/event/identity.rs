@@ -32,14 +32,14 @@ impl IdInput {
     pub fn of(event: &Event) -> Self {
         let spans = &event.spans;
         let text = |span: Option<Span>| text_of(&event.raw, span);
-        let boxed = |span| text(span).map_or_else(Box::default, |text| Box::from(&*text));
+        let boxed = |span| text(span).map_or_else(Box::default, Box::from);
         let message_id = match event.assigned("messageId").and_then(|id| id.as_string()) {
             Some(id) => Box::from(&**id),
             None => boxed(spans.message_id),
         };
         let user_id = match scalar(&event.raw, spans.user_id) {
-            Scalar::Text(text) => Box::from(&*text),
-            Scalar::Number(number) => Box::from(number_text(&number)),
+            Scalar::Text(text) => Box::from(text),
+            Scalar::Number(number) => Box::from(number_text(number)),
             _ => Box::default(),
         };
         let date = |span| text(span).and_then(|text| times::iso::unix_ms(&text));
@@ -53,7 +53,7 @@ impl IdInput {
             type_name: Box::from(&*event.type_name),
             name: text(spans.event)
                 .or_else(|| text(spans.name))
-                .map_or_else(Box::default, |text| Box::from(&*text)),
+                .map_or_else(Box::default, Box::from),
             user_id,
             anonymous_id: boxed(spans.anonymous_id),
             ms,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use memchr::memchr;
 use vrl::value::Value;
 
 use super::decode::{self, Reader};
@@ -65,12 +66,14 @@ impl Original {
             debug_assert!(member.is_ok(), "texts and values are always writable");
         }
         out.push(b'}');
+        let Some(json) = out.get_mut(start..) else { return };
         // Outside of strings a line break is white space, and in strings it cannot stand.
-        for byte in out.iter_mut().skip(start) {
+        for byte in json.iter_mut() {
             if matches!(byte, b'\n' | b'\r') {
                 *byte = b' ';
             }
         }
+        pair_surrogates(json);
     }
 
     /// Finds the received members that are kept, names included.
@@ -91,6 +94,35 @@ impl Original {
         });
         debug_assert!(walked.is_ok(), "the text was checked when it was decoded");
         kept
+    }
+}
+
+/// Writes `\ufffd` in place of unpaired surrogate escapes, as which they are read: most other
+/// readers of JSON refuse them.
+fn pair_surrogates(json: &mut [u8]) {
+    let mut at = 0;
+    while let Some(next) = json.get(at..).and_then(|rest| memchr(b'\\', rest)) {
+        at += next;
+        let code = |json: &[u8], at: usize| match json.get(at..at + 6) {
+            Some([b'\\', b'u', digits @ ..]) => {
+                u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+            }
+            _ => None,
+        };
+        match code(json, at) {
+            None => at += 2,
+            Some(0xD800..0xDC00) if matches!(code(json, at + 6), Some(0xDC00..0xE000)) => {
+                at += 12;
+            }
+            Some(code) => {
+                if (0xD800..0xE000).contains(&code)
+                    && let Some(digits) = json.get_mut(at + 2..at + 6)
+                {
+                    digits.copy_from_slice(b"fffd");
+                }
+                at += 6;
+            }
+        }
     }
 }
 
@@ -121,5 +153,21 @@ mod tests {
         assert_eq!(original(" {} ", &[]).to_json(), b"{}");
         assert_eq!(original("{}", &[("a", Value::Null)]).to_json(), br#"{"a":null}"#);
         assert_eq!(original("{\"a\":1}", &[]).to_json(), br#"{"a":1}"#);
+    }
+
+    #[test]
+    fn unpaired_surrogates_are_written_as_they_are_read() {
+        let original = original(
+            r#"{"a":"\ud800","b":"\\ud800\ud83d\ude00","c":"\uDE00\ud83dx\u00e9\"","\udfff":1}"#,
+            &[],
+        );
+        let written = original.to_json();
+        let read: serde_json::Value = serde_json::from_slice(&written).unwrap();
+        let expected = serde_json::json!({
+            "a": "\u{fffd}", "b": "\\ud800😀", "c": "\u{fffd}\u{fffd}xé\"", "\u{fffd}": 1,
+        });
+        assert_eq!(read, expected);
+        let value = decode::value(&Bytes::from(written)).unwrap();
+        assert_eq!(value, original.to_value().unwrap());
     }
 }

@@ -113,6 +113,8 @@ fn has_id(reader: &mut Reader<'_>, depth: usize) -> Result<bool, Fault> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn texts(body: &str, shape: Shape) -> Result<Vec<String>, Unsplit> {
@@ -166,5 +168,39 @@ mod tests {
         let huge = r#"{"userId":1,"a":1e999}"#;
         let body = format!(r#"{{"batch":[{deep},{huge},{{"userId":1}}]}}"#);
         assert_eq!(texts(&body, Shape::Batch).unwrap().len(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn a_batch_is_cut_as_serde_reads_it(
+            list in prop::collection::vec(prop::collection::btree_map(
+                "userId|anonymousId|[a-z]{1,3}",
+                prop_oneof![Just("null"), Just("\"\""), Just("\"u\\n\""), Just("[{},7]"), Just("1e3")],
+                0..4,
+            ), 0..5),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let event = |members: &std::collections::BTreeMap<String, &str>| {
+                let members: Vec<_> = members.iter().map(|(k, v)| format!("\"{k}\" : {v}")).collect();
+                format!("{{{}}}", members.join(","))
+            };
+            let events: Vec<_> = list.iter().map(event).collect();
+            let body = format!("{{\"batch\":[ {} ]}}", events.join(" , "));
+            let has = |members: &std::collections::BTreeMap<String, &str>, id| {
+                members.get(id).is_some_and(|v| !["null", "\"\""].contains(v))
+            };
+            let all = list.iter().all(|m| has(m, "userId") || has(m, "anonymousId"));
+            match texts(&body, Shape::Batch) {
+                Ok(cut) => {
+                    prop_assert!(all && !events.is_empty());
+                    prop_assert_eq!(cut, events);
+                }
+                Err(Unsplit::Empty) => prop_assert!(events.is_empty()),
+                Err(why) => prop_assert!(why == Unsplit::NoIds && !all),
+            }
+            // A part of a body is never taken.
+            let part = &body[..cut.index(body.len())];
+            prop_assert_eq!(texts(part, Shape::Batch), Err(Unsplit::InvalidJson));
+        }
     }
 }

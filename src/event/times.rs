@@ -6,8 +6,6 @@
 
 pub mod iso;
 
-use std::fmt::Write as _;
-
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
@@ -45,18 +43,30 @@ impl Moment {
         let (days, ms) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
         let (year, month, day) = civil(days);
         let mut text = String::with_capacity(29);
-        let (hour, minute, second, ms) =
-            (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000);
-        let written =
-            write!(text, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}");
-        debug_assert!(written.is_ok());
+        let digits = if (0..10_000).contains(&year) { 4 } else { 5 };
+        if year < 0 {
+            text.push('-');
+        }
+        push(&mut text, year.abs(), digits);
+        for (mark, number, digits) in [
+            ('-', month, 2),
+            ('-', day, 2),
+            ('T', ms / 3_600_000, 2),
+            (':', ms / 60_000 % 60, 2),
+            (':', ms / 1000 % 60, 2),
+            ('.', ms % 1000, 3),
+        ] {
+            text.push(mark);
+            push(&mut text, number, digits);
+        }
         if self.offset_minutes == 0 {
             text.push('Z');
         } else {
-            let sign = if self.offset_minutes < 0 { '-' } else { '+' };
-            let offset = self.offset_minutes.abs();
-            let written = write!(text, "{sign}{:02}:{:02}", offset / 60, offset % 60);
-            debug_assert!(written.is_ok());
+            let offset = i64::from(self.offset_minutes.abs());
+            text.push(if self.offset_minutes < 0 { '-' } else { '+' });
+            push(&mut text, offset / 60, 2);
+            text.push(':');
+            push(&mut text, offset % 60, 2);
         }
         text
     }
@@ -70,6 +80,28 @@ impl Moment {
 pub fn parse(text: &str) -> Option<Moment> {
     let text = text.trim();
     iso_like(text.as_bytes()).or_else(|| digits(text)).or_else(|| named(text))
+}
+
+/// Tells whether a text that [`parse`] took is what [`Moment::to_text`] would write, for the form
+/// that SDKs use, `2026-11-20T10:00:00.000Z`; `false` says nothing.
+#[must_use]
+pub fn is_usual(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let at = |place: usize| bytes.get(place).copied();
+    bytes.len() == 24
+        && at(4) == Some(b'-')
+        && at(10) == Some(b'T')
+        && at(19) == Some(b'.')
+        && at(22).is_some_and(|byte| byte.is_ascii_digit())
+        && at(23) == Some(b'Z')
+}
+
+/// Appends the last `digits` digits of a number that is not negative.
+fn push(text: &mut String, number: i64, digits: u32) {
+    for place in (0..digits).rev() {
+        let digit = number / 10_i64.pow(place) % 10;
+        text.push(char::from(b'0' + u8::try_from(digit).unwrap_or(0)));
+    }
 }
 
 /// Days since 1970-01-01 of a day in the proleptic Gregorian calendar.
@@ -313,6 +345,24 @@ mod tests {
             ("2024-02-29T00:00:00Z", "2024-02-29T00:00:00.000Z"),
         ] {
             assert_eq!(text(input).as_deref(), Some(output), "{input}");
+        }
+    }
+
+    #[test]
+    fn the_usual_form_is_the_written_one() {
+        for input in [
+            "2026-11-20T10:00:00.000Z",
+            "2026-11-20t10:00:00.000Z",
+            "2026-11-20T10:00:00.000z",
+            "2026/11/20T10:00:00.000Z",
+            "2026-11-20T10:00:00,000Z",
+            "2026-11-20T10:00:00+01:00",
+            "2026-11-20T10:00:00.00 Z",
+            "2026-11-20 10:00:00.000Z",
+            "2026-11-20T10:00:00.0000Z",
+        ] {
+            let unchanged = text(input).as_deref() == Some(input);
+            assert_eq!(parse(input).is_some() && is_usual(input), unchanged, "{input}");
         }
     }
 

@@ -2,49 +2,59 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use bytestring::ByteString;
+use memchr::memchr;
 
 use super::reader::Reader;
 use crate::event::Span;
 
 /// A value as far as identity and enrichment look into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scalar {
+pub enum Scalar<'a> {
     /// There is no such member.
     Missing,
     /// `null`.
     Null,
     /// A text, without its escapes.
-    Text(ByteString),
+    Text(Cow<'a, str>),
     /// The text of a number.
-    Number(ByteString),
+    Number(&'a str),
     /// The JSON text of anything else: a boolean, an object, or an array.
-    Other(ByteString),
+    Other(&'a str),
 }
 
 /// Reads the value at `span` of a text that was checked before.
 #[must_use]
-pub fn scalar(raw: &Bytes, span: Option<Span>) -> Scalar {
-    let Some(source) = span.and_then(|span| ByteString::try_from(span.of(raw)).ok()) else {
+pub fn scalar(raw: &[u8], span: Option<Span>) -> Scalar<'_> {
+    let json = span.and_then(|span| raw.get(span.start as usize..span.end as usize));
+    let Some(json) = json.and_then(|json| std::str::from_utf8(json).ok()) else {
         return Scalar::Missing;
     };
-    match source.as_bytes().first() {
+    match json.as_bytes().first() {
         None => Scalar::Missing,
-        Some(b'"') => Reader::new(&source).string().map_or(Scalar::Missing, Scalar::Text),
-        Some(b'-' | b'0'..=b'9') => Scalar::Number(source),
+        Some(b'"') => unquoted(json).map_or(Scalar::Missing, Scalar::Text),
+        Some(b'-' | b'0'..=b'9') => Scalar::Number(json),
         Some(b'n') => Scalar::Null,
-        Some(_) => Scalar::Other(source),
+        Some(_) => Scalar::Other(json),
     }
 }
 
 /// Reads the text at `span`, or nothing if the value there is not a text.
 #[must_use]
-pub fn text_of(raw: &Bytes, span: Option<Span>) -> Option<ByteString> {
+pub fn text_of(raw: &[u8], span: Option<Span>) -> Option<Cow<'_, str>> {
     match scalar(raw, span) {
         Scalar::Text(text) => Some(text),
         _ => None,
     }
+}
+
+fn unquoted(json: &str) -> Option<Cow<'_, str>> {
+    if memchr(b'\\', json.as_bytes()).is_none() {
+        return json.get(1..json.len() - 1).map(Cow::Borrowed);
+    }
+    let source = ByteString::from(json);
+    let text = Reader::new(&source).text().ok()?.into_owned();
+    Some(Cow::Owned(text))
 }
 
 /// Returns a number's shortest decimal text.

@@ -57,7 +57,7 @@ fn an_event_is_read_with_its_spans() {
     assert_eq!(event.body, whole(&event.raw).unwrap());
     assert!(event.assigned.is_empty());
     assert_eq!(text_of(&event.raw, event.spans.event).as_deref(), Some("A\né"));
-    assert_eq!(scalar(&event.raw, event.spans.user_id), Scalar::Number("42".into()));
+    assert_eq!(scalar(&event.raw, event.spans.user_id), Scalar::Number("42"));
     assert_eq!(scalar(&event.raw, None), Scalar::Missing);
 }
 

@@ -121,7 +121,8 @@ mod tests {
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use http::HeaderValue;
-    use http_body_util::Full;
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
 
     use super::*;
 
@@ -161,6 +162,14 @@ mod tests {
         for broken in [&whole[..whole.len() - 3], &b"{}"[..], b"", &[&whole[..], b"x"].concat()] {
             assert_eq!(read(&bodies, "gzip", broken).await.unwrap_err(), Refusal::BrokenEncoding);
         }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_unreadable() {
+        let frames = [Ok(Frame::data(Bytes::from_static(b"{"))), Err(std::io::Error::other("x"))];
+        let body = StreamBody::new(futures_util::stream::iter(frames));
+        let refusal = Bodies::new(1000).read(&HeaderMap::new(), body).await.unwrap_err();
+        assert_eq!(refusal, Refusal::Unreadable);
     }
 
     #[tokio::test]

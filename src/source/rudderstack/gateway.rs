@@ -69,7 +69,8 @@ impl Endpoint {
             Self::Single(_) | Self::Batch | Self::Import | Self::Beacon => {
                 (method != Method::POST).then(|| answer::wrong_method("POST"))
             }
-            Self::Pixel(_) | Self::SourceConfig | Self::Health | Self::Version => {
+            Self::Pixel(_) => (method != Method::GET).then(|| answer::wrong_method("GET")),
+            Self::SourceConfig | Self::Health | Self::Version => {
                 let read = method == Method::GET || method == Method::HEAD;
                 (!read).then(|| answer::wrong_method("GET, HEAD"))
             }
@@ -168,7 +169,7 @@ impl<S: Submit> Gateway<S> {
             Err(Unsplit::Empty) if endpoint == Endpoint::Import => return Ok(answer::ok()),
             events => events.map_err(Refusal::Unsplit)?,
         };
-        self.hand_in(source, events, set_type, head, peer, (body.len(), held)).await?;
+        self.hand_in(source, events, set_type, head, peer, held).await?;
         Ok(answer::ok())
     }
 
@@ -182,8 +183,7 @@ impl<S: Submit> Gateway<S> {
             }
             let Some(event) = pixel::event(query, kind, Utc::now()) else { return Ok(()) };
             let events = split(&event, Shape::Single).map_err(Refusal::Unsplit)?;
-            let weight = (event.len(), Held::default());
-            self.hand_in(source, events, Some(kind), head, peer, weight).await
+            self.hand_in(source, events, Some(kind), head, peer, Held::default()).await
         };
         if let Err(refusal) = taken.await {
             count_refusal(refusal);
@@ -197,9 +197,10 @@ impl<S: Submit> Gateway<S> {
         set_type: Option<&'static str>,
         head: &Parts,
         peer: IpAddr,
-        (size, held): (usize, Held),
+        held: Held,
     ) -> Result<(), Refusal> {
         let count = events.len() as u64;
+        let size: usize = events.iter().map(Bytes::len).sum();
         let elements = events.into_iter().zip(0..);
         let batch = Batch {
             elements: elements
@@ -261,4 +262,45 @@ fn health() -> Answer {
         "lastRegulationSync": "",
     });
     answer::json(health.to_string().into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::source::Refused;
+    use crate::source::rudderstack::source_config;
+    use crate::source::submit::Acknowledged;
+
+    #[derive(Clone, Debug)]
+    struct Nobody;
+
+    impl Submit for Nobody {
+        async fn submit(&self, _: Batch, _: Duration, _: Ack) -> Result<Acknowledged, Refused> {
+            panic!("nothing may be submitted");
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_beyond_the_bound_are_refused_before_anything_else() {
+        let config = RudderStackConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            write_keys: vec![],
+            ack: Ack::Buffered,
+            max_body: 1000,
+            trusted_proxies: vec![],
+        };
+        let gateway = Gateway::new(&config, source_config::tests::view(), Nobody);
+        let peer = "127.0.0.1".parse().unwrap();
+        let ask = || {
+            let body = Full::new(Bytes::from_static(b"{}"));
+            gateway.answer(Request::post("/v1/track").body(body).unwrap(), peer)
+        };
+        assert_eq!(ask().await.status(), 401);
+        assert_eq!(gateway.requests.forget_permits(MAX_REQUESTS), MAX_REQUESTS);
+        let answer = ask().await;
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.headers()["retry-after"], "1");
+    }
 }

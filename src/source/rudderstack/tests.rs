@@ -451,6 +451,9 @@ async fn what_is_no_preflight_is_routed() {
         assert_eq!(got.status, 200);
         serde_json::from_slice::<Value>(&got.body).unwrap();
     }
+    let pixel = "/pixel/v1/track?writeKey=WRITE_KEY_TEST&anonymousId=a1&event=Opened";
+    assert_eq!(gateway.send("POST", pixel, &[], b"").await.status, 405);
+    assert!(gateway.taken().is_empty());
 }
 
 #[tokio::test]
