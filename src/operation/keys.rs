@@ -67,11 +67,15 @@ impl Collector {
         self.person(identifiers);
         let Some(identifiers) = identifiers.and_then(Value::as_object) else { return };
         let text = |member: &str| identifiers.get(member).and_then(Value::to_str);
-        if let Some(id) = text("cio_object_id") {
-            self.add("cio_object_id", &[id]);
-        }
         if let (Some(type_id), Some(id)) = (text("object_type_id"), text("object_id")) {
             self.add("object", &[type_id, id]);
+            return;
+        }
+        // A kind that is not known here may be one that Customer.io has added.
+        for (kind, value) in identifiers {
+            if !PERSON.iter().any(|(known, _)| *known == kind.as_str()) {
+                self.add(kind, &[value.to_str().unwrap_or_default()]);
+            }
         }
     }
 
