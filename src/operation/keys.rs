@@ -179,6 +179,10 @@ mod tests {
                 &["phone\0+1"],
             ),
             (
+                json!({ "type": "person", "action": "suppress", "identifiers": { "new_kind": "x" } }),
+                &["new_kind\0x"],
+            ),
+            (
                 json!({ "type": "person", "action": "identify", "identifiers": { "id": "u" }, "attributes":
                     { "email": "ÄDA@x.io", "anonymous_id": "a", "phone": null, "name": "n", "id": "u", "cio_id": "" } }),
                 &["id\0u", "email\0äda@x.io", "anonymous_id\0a"],
