@@ -67,11 +67,15 @@ impl Collector {
         self.person(identifiers);
         let Some(identifiers) = identifiers.and_then(Value::as_object) else { return };
         let text = |member: &str| identifiers.get(member).and_then(Value::to_str);
-        if let Some(id) = text("cio_object_id") {
-            self.add("cio_object_id", &[id]);
-        }
         if let (Some(type_id), Some(id)) = (text("object_type_id"), text("object_id")) {
             self.add("object", &[type_id, id]);
+            return;
+        }
+        // A kind that is not known here may be one that Customer.io has added.
+        for (kind, value) in identifiers {
+            if !PERSON.iter().any(|(known, _)| *known == kind.as_str()) {
+                self.add(kind, &[value.to_str().unwrap_or_default()]);
+            }
         }
     }
 
@@ -173,6 +177,10 @@ mod tests {
             (
                 json!({ "type": "person", "action": "suppress", "identifiers": { "phone": "+1" } }),
                 &["phone\0+1"],
+            ),
+            (
+                json!({ "type": "person", "action": "suppress", "identifiers": { "new_kind": "x" } }),
+                &["new_kind\0x"],
             ),
             (
                 json!({ "type": "person", "action": "identify", "identifiers": { "id": "u" }, "attributes":

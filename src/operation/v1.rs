@@ -461,4 +461,28 @@ mod tests {
             assert!(request(&Bytes::copy_from_slice(text.as_bytes())).is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn the_worked_cases_of_the_mapping_have_their_v1_form() {
+        let cases = include_str!("../../tests/data/mapping.ndjson");
+        let mut seen = 0;
+        for line in cases.lines() {
+            let case: Value = serde_json::from_str(line).unwrap();
+            let form = |name: &str| case["decided"].get(name).unwrap_or(&case[name]).clone();
+            // Without a decision the v1 form is RudderStack's own, which may differ from v2's.
+            let (Value::Array(v1), Value::Array(v2)) = (form("v1"), form("v2")) else { continue };
+            if case.get("decided").is_some_and(|d| d.get("v1").is_none() || d.get("v2").is_none()) {
+                continue;
+            }
+            assert_eq!(v1.len(), v2.len(), "{line}");
+            for (request, operation) in v1.iter().zip(&v2) {
+                let text = |member: &str| request[member].as_str().unwrap().to_owned();
+                let (method, path, body) = sent(operation);
+                assert_eq!((method, &path), (&*text("method"), &text("path")), "{line}");
+                assert_eq!(body, request["body"], "{line}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 40, "{seen}");
+    }
 }

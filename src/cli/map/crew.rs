@@ -104,3 +104,84 @@ fn man(job: &Job, inbox: &Receiver<Part>, outbox: &SyncSender<io::Result<Page>>)
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rudder_customerio::config::Config;
+    use rudder_customerio::filter::Filter;
+    use rudder_customerio::mapping::{Mapping, Scripts, Settings};
+    use rudder_customerio::source::Origin;
+
+    use super::super::page::Format;
+    use super::*;
+
+    fn job() -> Job {
+        let script =
+            r#". = { "type": "person", "action": "delete", "identifiers": { "id": .userId } }"#;
+        let scripts = Scripts {
+            list: vec![("track".into(), vec!["track.vrl".into()])],
+            files: vec![("track.vrl".into(), script.into())],
+            tests: vec![],
+            dir: None,
+        };
+        let config = Config::default();
+        Job {
+            filter: Arc::new(Filter::new(&config.filter, &config.consent)),
+            mapping: Arc::new(Mapping::load(&scripts, &Settings::default()).unwrap()),
+            origin: Origin { source: Arc::from("map"), source_type: Arc::from("") },
+            format: Format::Lines { api: None, explain: false },
+        }
+    }
+
+    /// A small buffer makes many parts.
+    fn input(text: impl Read + Send + 'static) -> BufReader<Box<dyn Read + Send>> {
+        BufReader::with_capacity(256, Box::new(text))
+    }
+
+    #[test]
+    fn several_threads_keep_the_order_of_the_input() {
+        let text: String =
+            (1..=2000).map(|i| format!("{{\"type\":\"track\",\"userId\":\"u{i}\"}}\n")).collect();
+        let mut data = Vec::new();
+        work(input(io::Cursor::new(text)), job(), 3, |page| {
+            data.extend_from_slice(&page.data);
+            Ok(())
+        })
+        .unwrap();
+        let text = String::from_utf8(data).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2000);
+        for (i, line) in (1..).zip(lines) {
+            assert!(line.starts_with(&format!("{{\"line\":{i},\"outcome\":\"mapped\"")), "{line}");
+            assert!(line.contains(&format!("\"u{i}\"")), "{line}");
+        }
+    }
+
+    #[test]
+    fn input_and_output_that_fail_end_the_work() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("torn"))
+            }
+        }
+        let mut lines = 0;
+        let ended = work(input(io::Cursor::new("[]\n").chain(Broken)), job(), 2, |page| {
+            lines += page.unwell;
+            Ok(())
+        });
+        assert!(matches!(ended, Err(End::Read(_))), "{ended:?}");
+        assert_eq!(lines, 1);
+        let text = io::Cursor::new("{}\n".repeat(5000));
+        let gone = || Err(io::ErrorKind::BrokenPipe.into());
+        let ended = work(input(text), job(), 2, |_| gone());
+        assert!(matches!(ended, Err(End::Write(_))), "{ended:?}");
+    }
+
+    #[test]
+    fn an_empty_input_gives_nothing() {
+        work(input(io::empty()), job(), 2, |_| panic!("no page")).unwrap();
+    }
+}
