@@ -15,6 +15,7 @@ pub mod retry;
 
 mod control;
 mod courier;
+mod metering;
 mod parcel;
 mod progress;
 

@@ -27,7 +27,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use secrecy::ExposeSecret;
 
 use super::reply::{self, Failure, Policy};
-use super::{Destination, Hold, Reply, batch};
+use super::{Destination, Hold, Reply, batch, metering};
 use crate::config::{CustomerIoConfig, Region};
 use crate::diagnostic::Diagnostic;
 
@@ -90,7 +90,7 @@ impl Client {
     /// `allow_insecure`), a colon in the site id, or extra roots that cannot be read.
     pub fn new(config: &CustomerIoConfig) -> Result<Self, Vec<Diagnostic>> {
         let mut wrong = Vec::new();
-        let mut keep = |diagnostic| wrong.push(diagnostic);
+        let mut keep = |diagnostic: Box<Diagnostic>| wrong.push(*diagnostic);
         let endpoint = endpoint(config).map_err(&mut keep).ok();
         let authorization = authorization(config).map_err(&mut keep).ok();
         let tls = connect::tls(&config.extra_roots).map_err(&mut keep).ok();
@@ -188,12 +188,8 @@ impl Client {
             Ok(result) => result,
             Err(_) => Err(Failure::Timeout { sent: uses.load(Ordering::Relaxed) }),
         };
-        metrics::histogram!("http_client_rtt_seconds").record(began.elapsed().as_secs_f64());
-        if let Ok(answer) = &result {
-            metrics::counter!("http_client_responses_total",
-                "status" => answer.status.as_str().to_owned())
-            .increment(1);
-        }
+        let status = result.as_ref().ok().map(|answer| answer.status);
+        metering::answer(status, began.elapsed());
         result
     }
 
@@ -254,23 +250,22 @@ async fn collect(mut body: Incoming) -> (Bytes, bool) {
 }
 
 /// Makes the header of Basic authentication.
-fn authorization(config: &CustomerIoConfig) -> Result<HeaderValue, Diagnostic> {
+fn authorization(config: &CustomerIoConfig) -> Result<HeaderValue, Box<Diagnostic>> {
     let site_id = config.site_id.expose_secret();
     if site_id.contains(':') {
-        return Err(Diagnostic::error(
-            "invalid_value",
+        return Err(wrong(
             "`customerio.site_id` holds a colon, which Basic authentication cannot carry",
         ));
     }
     let credentials = STANDARD.encode(format!("{site_id}:{}", config.api_key.expose_secret()));
     let mut value = HeaderValue::try_from(format!("Basic {credentials}"))
-        .map_err(|_| Diagnostic::error("internal", "the credentials form no header"))?;
+        .map_err(|_| wrong("the credentials form no header"))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 /// Makes base URL and the URLs below it.
-fn endpoint(config: &CustomerIoConfig) -> Result<(String, Uri, Uri), Diagnostic> {
+fn endpoint(config: &CustomerIoConfig) -> Result<(String, Uri, Uri), Box<Diagnostic>> {
     let base = base(config)?;
     let batch = below(&base, "/api/v2/batch")?;
     let account = below(&base, "/api/v1/accounts/region")?;
@@ -278,15 +273,14 @@ fn endpoint(config: &CustomerIoConfig) -> Result<(String, Uri, Uri), Diagnostic>
 }
 
 /// Chooses and checks the base URL.
-fn base(config: &CustomerIoConfig) -> Result<String, Diagnostic> {
+fn base(config: &CustomerIoConfig) -> Result<String, Box<Diagnostic>> {
     let Some(uri) = &config.endpoint else {
         return Ok(region_endpoint(config.region).to_owned());
     };
-    let wrong = |text: String| Diagnostic::error("invalid_value", text);
     let host = uri.host().unwrap_or_default();
     if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
         return Err(wrong(
-            "`customerio.endpoint` must not hold credentials: use `site_id` and `api_key`".into(),
+            "`customerio.endpoint` must not hold credentials: use `site_id` and `api_key`",
         ));
     }
     match uri.scheme_str() {
@@ -297,11 +291,10 @@ fn base(config: &CustomerIoConfig) -> Result<String, Diagnostic> {
         }
         Some("http") => {
             return Err(wrong(format!(
-                "`customerio.endpoint` would send personal data to {host} unencrypted"
-            ))
-            .help("use https://, or set `customerio.allow_insecure: true`"));
+                "`customerio.endpoint` would send personal data to {host} unencrypted: use https://, or set `customerio.allow_insecure: true`"
+            )));
         }
-        _ => return Err(wrong("`customerio.endpoint` must begin with https:// or http://".into())),
+        _ => return Err(wrong("`customerio.endpoint` must begin with https:// or http://")),
     }
     let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
     let scheme = uri.scheme_str().unwrap_or("https");
@@ -314,10 +307,14 @@ fn is_loopback(host: &str) -> bool {
         || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn below(endpoint: &str, path: &str) -> Result<Uri, Diagnostic> {
-    format!("{endpoint}{path}").parse().map_err(|error| {
-        Diagnostic::error("invalid_value", format!("`customerio.endpoint` is no base URL: {error}"))
-    })
+fn below(endpoint: &str, path: &str) -> Result<Uri, Box<Diagnostic>> {
+    format!("{endpoint}{path}")
+        .parse()
+        .map_err(|error| wrong(format!("`customerio.endpoint` is no base URL: {error}")))
+}
+
+fn wrong(text: impl Into<String>) -> Box<Diagnostic> {
+    Box::new(Diagnostic::error("invalid_value", text))
 }
 
 /// Shared flag of a request body: whether it was handed over whole.

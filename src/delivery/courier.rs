@@ -29,7 +29,7 @@ use super::order::{Book, Slot};
 use super::parcel::{Parcel, Shelf};
 use super::progress::{Ended, Ending, Events, Load};
 use super::retry::{Gate, Holding, WorkingTime};
-use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace, Reply};
+use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace, Reply, metering};
 use crate::buffer::{Buffer, Sequence, Stored};
 use crate::config::{BatchConfig, CustomerIoConfig, RetryConfig};
 use crate::outcome::Outcome;
@@ -341,7 +341,7 @@ impl Courier {
         if part.is_empty() {
             return None;
         }
-        metrics::histogram!("rudder_customerio_batch_items").record(part.len() as f64);
+        metering::batch(part.len());
         Some(Parcel::new(part))
     }
 
@@ -378,7 +378,6 @@ impl Courier {
             return;
         }
         self.ends.buffer.settle(&self.settled);
-        metrics::counter!("component_sent_events_total").increment(self.settled.len() as u64);
         for sequence in self.settled.drain(..) {
             (self.ends.on_settled)(sequence, &Outcome::Delivered);
         }

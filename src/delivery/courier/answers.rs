@@ -8,7 +8,7 @@ use super::super::order::Slot;
 use super::super::parcel::Parcel;
 use super::super::progress::{Ending, refused};
 use super::super::retry::asked_wait;
-use super::super::{Hold, Refusal, Reply, Verdict};
+use super::super::{Hold, Refusal, Reply, Verdict, metering};
 use super::{Courier, Flight, Flown};
 use crate::outcome::{Reason, ReasonCode};
 
@@ -29,7 +29,7 @@ impl Courier {
             Reply::Items(verdicts) => self.accepted(parcel, verdicts, now),
             Reply::Split(refusal) => self.refused(parcel, refusal, now),
             Reply::Retry { after, why, unknown } => {
-                metrics::counter!("rudder_customerio_retries_total", "reason" => why).increment(1);
+                metering::retry(why);
                 for &slot in parcel.first() {
                     if let Some(load) = self.book.get_mut(slot) {
                         load.unknown |= unknown;
@@ -59,11 +59,14 @@ impl Courier {
         let part = parcel.parts.pop_front().unwrap_or_default();
         let mut verdicts = verdicts.into_iter();
         let mut again = Remainder::default();
-        let (mut rejected, mut later) = (0_u64, false);
+        let (mut delivered, mut rejected, mut later) = (0_u64, 0_u64, false);
         for &slot in &part {
             // An answer without a word about an operation says nothing about it.
             match verdicts.next().unwrap_or(Verdict::Unknown) {
-                Verdict::Delivered => self.end(slot, Ending::Delivered, now),
+                Verdict::Delivered => {
+                    delivered += 1;
+                    self.end(slot, Ending::Delivered, now);
+                }
                 Verdict::Rejected(refusal) => {
                     rejected += 1;
                     self.end(slot, refused(refusal), now);
@@ -86,16 +89,13 @@ impl Courier {
                 }
             }
         }
-        if rejected > 0 {
-            metrics::counter!("component_errors_total",
-                "error_type" => "request_failed", "stage" => "sending")
-            .increment(rejected);
-        }
+        metering::sent(delivered);
+        metering::failed(rejected);
         let again = again.parts();
         let left: usize = again.iter().map(Vec::len).sum();
         if left > 0 {
             let why = if later { "item" } else { "unknown" };
-            metrics::counter!("rudder_customerio_retries_total", "reason" => why).increment(1);
+            metering::retry(why);
         }
         // Without progress (a single operation that stays unknown, or everything is to come later)
         // the parcel must not go round at full speed.
@@ -123,12 +123,10 @@ impl Courier {
     fn refused(&mut self, mut parcel: Parcel, refusal: Refusal, now: Instant) {
         self.destination_works();
         if parcel.first().len() > 1 {
-            metrics::counter!("rudder_customerio_retries_total", "reason" => "split").increment(1);
+            metering::retry("split");
             parcel.halve(true);
         } else {
-            metrics::counter!("component_errors_total",
-                "error_type" => "request_failed", "stage" => "sending")
-            .increment(1);
+            metering::failed(1);
             parcel.culprit();
             for slot in parcel.parts.pop_front().unwrap_or_default() {
                 self.end(slot, refused(refusal.clone()), now);
@@ -147,9 +145,7 @@ impl Courier {
             self.shelf.put(parcel, now + wait);
             return;
         }
-        metrics::counter!("component_errors_total",
-            "error_type" => "request_failed", "stage" => "sending")
-        .increment(1);
+        metering::failed(1);
         for &slot in parcel.first() {
             self.note_failing(slot);
         }
@@ -247,7 +243,7 @@ impl Courier {
                 "Delivery is held; events are kept, and it goes on by itself once this is mended."
             );
         }
-        metrics::gauge!("rudder_customerio_delivery_held", "reason" => code).set(1.0);
+        metering::held(code, true);
     }
 
     /// Asks the region endpoint, if it is time to.
@@ -269,8 +265,7 @@ impl Courier {
         match answer {
             Ok(()) => {
                 if let Some(hold) = self.holding.end() {
-                    metrics::gauge!("rudder_customerio_delivery_held", "reason" => hold.code)
-                        .set(0.0);
+                    metering::held(hold.code, false);
                     tracing::info!(
                         reason = hold.code,
                         "Customer.io answers again; delivery tries."
@@ -286,8 +281,7 @@ impl Courier {
                     // That it cannot be asked does not tell whether the reason is still there.
                     Some(_) if hold.code == "unreachable" => {}
                     Some(known) if known != hold.code => {
-                        metrics::gauge!("rudder_customerio_delivery_held", "reason" => known)
-                            .set(0.0);
+                        metering::held(known, false);
                         self.hold(hold, now);
                     }
                     Some(_) => {}
