@@ -178,4 +178,6 @@ pub fn start_paced(
 }
 
 #[cfg(test)]
+mod sandbox_tests;
+#[cfg(test)]
 mod tests;
