@@ -322,3 +322,6 @@ type HandedOver = Arc<std::sync::atomic::AtomicBool>;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod tls_tests;
