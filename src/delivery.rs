@@ -15,6 +15,7 @@ pub mod retry;
 
 mod control;
 mod courier;
+mod metering;
 mod parcel;
 mod progress;
 
@@ -64,7 +65,7 @@ pub struct Refusal {
 pub enum Reply {
     /// One verdict per operation.
     Items(Vec<Verdict>),
-    /// Try the same again. `counts` is false for 429 and 503 with `Retry-After`.
+    /// Try the same again. With `after`, and after a 429, it is not a failure that counts.
     Retry {
         /// How long the server asked to wait.
         after: Option<Duration>,
@@ -83,7 +84,8 @@ pub enum Reply {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
     /// Closed code: `unauthorized`, `forbidden`, `protocol`, `redirected`, `proxy`, `tls`,
-    /// `wrong_workspace`.
+    /// `wrong_region`, `wrong_workspace`; from a probe also `unreachable`, which says nothing about
+    /// the reason for which delivery is held.
     pub code: &'static str,
     /// Text for the operator; names URL and status, never a secret.
     pub message: String,
@@ -176,5 +178,7 @@ pub fn start_paced(
     (handle, tokio::spawn(courier.run(orders)))
 }
 
+#[cfg(test)]
+mod sandbox_tests;
 #[cfg(test)]
 mod tests;

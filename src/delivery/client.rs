@@ -6,6 +6,7 @@
 
 mod account;
 mod connect;
+mod endpoint;
 mod failure;
 mod outgoing;
 
@@ -13,8 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -24,14 +23,14 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use secrecy::ExposeSecret;
 
 use super::reply::{self, Failure, Policy};
-use super::{Destination, Hold, Reply, batch};
+use super::{Destination, Hold, Reply, batch, metering};
 use crate::config::{CustomerIoConfig, Region};
 use crate::diagnostic::Diagnostic;
 
 pub use account::{Account, ProbeError};
+pub use endpoint::region_endpoint;
 
 use connect::{Dialer, Uses};
 use outgoing::Outgoing;
@@ -72,15 +71,6 @@ struct Answer {
     cut: bool,
 }
 
-/// Returns a region's base URL.
-#[must_use]
-pub fn region_endpoint(region: Region) -> &'static str {
-    match region {
-        Region::Us => "https://track.customer.io",
-        Region::Eu => "https://track-eu.customer.io",
-    }
-}
-
 impl Client {
     /// Makes a client. Nothing is connected yet.
     ///
@@ -90,9 +80,9 @@ impl Client {
     /// `allow_insecure`), a colon in the site id, or extra roots that cannot be read.
     pub fn new(config: &CustomerIoConfig) -> Result<Self, Vec<Diagnostic>> {
         let mut wrong = Vec::new();
-        let mut keep = |diagnostic| wrong.push(diagnostic);
-        let endpoint = endpoint(config).map_err(&mut keep).ok();
-        let authorization = authorization(config).map_err(&mut keep).ok();
+        let mut keep = |diagnostic: Box<Diagnostic>| wrong.push(*diagnostic);
+        let endpoint = endpoint::endpoint(config).map_err(&mut keep).ok();
+        let authorization = endpoint::authorization(config).map_err(&mut keep).ok();
         let tls = connect::tls(&config.extra_roots).map_err(&mut keep).ok();
         let (Some((base, batch_uri, account_uri)), Some(authorization), Some(tls)) =
             (endpoint, authorization, tls)
@@ -176,24 +166,28 @@ impl Client {
     async fn exchange(&self, request: Request<Outgoing>) -> Result<Answer, Failure> {
         let began = Instant::now();
         let again = request.clone();
-        let uses = request.body().handed_over();
+        let handed_over = request.body().handed_over();
         let both = async {
             match self.exchange_once(request).await {
-                Err((_, true)) => self.exchange_once(again).await.map_err(|(failure, _)| failure),
+                Err((_, true)) => self.exchange_once(again).await.map_err(|(failure, _)| {
+                    // Whatever became of the second try, the first may have been applied.
+                    match (failure, handed_over.load(Ordering::Relaxed)) {
+                        (Failure::Connect | Failure::ConnectTimeout, true) => {
+                            Failure::Broken { sent: true }
+                        }
+                        (failure, _) => failure,
+                    }
+                }),
                 Err((failure, false)) => Err(failure),
                 Ok(answer) => Ok(answer),
             }
         };
         let result = match tokio::time::timeout(self.timeout, both).await {
             Ok(result) => result,
-            Err(_) => Err(Failure::Timeout { sent: uses.load(Ordering::Relaxed) }),
+            Err(_) => Err(Failure::Timeout { sent: handed_over.load(Ordering::Relaxed) }),
         };
-        metrics::histogram!("http_client_rtt_seconds").record(began.elapsed().as_secs_f64());
-        if let Ok(answer) = &result {
-            metrics::counter!("http_client_responses_total",
-                "status" => answer.status.as_str().to_owned())
-            .increment(1);
-        }
+        let status = result.as_ref().ok().map(|answer| answer.status);
+        metering::answer(status, began.elapsed());
         result
     }
 
@@ -253,75 +247,11 @@ async fn collect(mut body: Incoming) -> (Bytes, bool) {
     (whole.freeze(), false)
 }
 
-/// Makes the header of Basic authentication.
-fn authorization(config: &CustomerIoConfig) -> Result<HeaderValue, Diagnostic> {
-    let site_id = config.site_id.expose_secret();
-    if site_id.contains(':') {
-        return Err(Diagnostic::error(
-            "invalid_value",
-            "`customerio.site_id` holds a colon, which Basic authentication cannot carry",
-        ));
-    }
-    let credentials = STANDARD.encode(format!("{site_id}:{}", config.api_key.expose_secret()));
-    let mut value = HeaderValue::try_from(format!("Basic {credentials}"))
-        .map_err(|_| Diagnostic::error("internal", "the credentials form no header"))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-/// Makes base URL and the URLs below it.
-fn endpoint(config: &CustomerIoConfig) -> Result<(String, Uri, Uri), Diagnostic> {
-    let base = base(config)?;
-    let batch = below(&base, "/api/v2/batch")?;
-    let account = below(&base, "/api/v1/accounts/region")?;
-    Ok((base, batch, account))
-}
-
-/// Chooses and checks the base URL.
-fn base(config: &CustomerIoConfig) -> Result<String, Diagnostic> {
-    let Some(uri) = &config.endpoint else {
-        return Ok(region_endpoint(config.region).to_owned());
-    };
-    let wrong = |text: String| Diagnostic::error("invalid_value", text);
-    let host = uri.host().unwrap_or_default();
-    if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
-        return Err(wrong(
-            "`customerio.endpoint` must not hold credentials: use `site_id` and `api_key`".into(),
-        ));
-    }
-    match uri.scheme_str() {
-        Some("https") => {}
-        Some("http") if is_loopback(host) => {}
-        Some("http") if config.allow_insecure => {
-            tracing::warn!(%host, "Requests to Customer.io are not encrypted (allow_insecure).");
-        }
-        Some("http") => {
-            return Err(wrong(format!(
-                "`customerio.endpoint` would send personal data to {host} unencrypted"
-            ))
-            .help("use https://, or set `customerio.allow_insecure: true`"));
-        }
-        _ => return Err(wrong("`customerio.endpoint` must begin with https:// or http://".into())),
-    }
-    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-    let scheme = uri.scheme_str().unwrap_or("https");
-    Ok(format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/')))
-}
-
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-fn below(endpoint: &str, path: &str) -> Result<Uri, Diagnostic> {
-    format!("{endpoint}{path}").parse().map_err(|error| {
-        Diagnostic::error("invalid_value", format!("`customerio.endpoint` is no base URL: {error}"))
-    })
-}
-
 /// Shared flag of a request body: whether it was handed over whole.
 type HandedOver = Arc<std::sync::atomic::AtomicBool>;
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod tls_tests;

@@ -10,19 +10,20 @@
 //! what such a request had already reached is sent again by the next life, with the same ids.
 
 mod answers;
+mod holds;
 mod letters;
+mod reading;
+mod sending;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::batch::{Filling, ItemLimit};
+use super::batch::ItemLimit;
 use super::control::Orders;
 use super::limit::Limiter;
 use super::order::{Book, Slot};
@@ -214,152 +215,6 @@ impl Courier {
             && self.letters.is_empty()
     }
 
-    // Reading.
-
-    fn read(&mut self) {
-        if self.read_all || self.reading.is_some() {
-            return;
-        }
-        let parked = self.book.parked();
-        let moving = self.book.len() - parked;
-        let room = self
-            .pace
-            .read_ahead
-            .saturating_sub(moving)
-            .min((8 * self.pace.read_ahead).saturating_sub(parked))
-            .min(self.pace.read_ahead.saturating_sub(self.letters.len()));
-        // Reading in small portions while the window is nearly full would cost a turn for each.
-        let portion = (self.pace.read_ahead / 8).max(1);
-        if room < portion || self.events.bytes() >= self.pace.read_ahead_bytes {
-            return;
-        }
-        let buffer = Arc::clone(&self.ends.buffer);
-        let limit = room.min(4_096);
-        self.reading = Some(async move { buffer.read(limit).await }.boxed());
-    }
-
-    fn enter(&mut self, events: Read) {
-        if events.is_empty() {
-            self.read_all = true;
-        }
-        for (sequence, stored) in events {
-            if stored.operations.is_empty() {
-                // Nothing to send is nothing to wait for.
-                self.settled.push(sequence);
-                continue;
-            }
-            let event = self.events.insert(sequence, Arc::clone(&stored));
-            for (position, operation) in (0_u32..).zip(&stored.operations) {
-                let load =
-                    Load { event, position, attempts: 0, unknown: false, failing_since: None };
-                self.book.insert(&operation.keys, operation.effect, operation.body.len(), load);
-            }
-        }
-    }
-
-    // Sending.
-
-    fn dispatch(&mut self, now: Instant) {
-        while self.flights.len() < self.concurrency && self.may_send(now) && self.take_permit(now) {
-            let Some(parcel) = self.choose(now) else { break };
-            self.permit = false;
-            match self.gate.pass(now) {
-                Some(generation) => self.launch(parcel, generation),
-                None => self.shelf.put(parcel, now),
-            }
-        }
-        let (ready, _) = self.book.ready();
-        if ready == 0 {
-            self.lingering = None;
-        } else {
-            self.lingering.get_or_insert(now);
-        }
-    }
-
-    /// Chooses what to send: what was sent before, else a new batch.
-    ///
-    /// When only one request may try, old and new take turns: if the old one is itself the cause
-    /// of the failures, others must be able to show that the destination works.
-    fn choose(&mut self, now: Instant) -> Option<Parcel> {
-        if self.gate.is_trial() {
-            self.try_new = !self.try_new;
-            if self.try_new
-                && let Some(parcel) = self.fill(now)
-            {
-                return Some(parcel);
-            }
-        }
-        self.shelf.take(now).or_else(|| self.fill(now))
-    }
-
-    fn may_send(&mut self, now: Instant) -> bool {
-        !self.orders.paused
-            && !self.checking
-            && self.holding.hold().is_none()
-            && self.gate.is_open(now)
-            && (self.shelf.due_at().is_some_and(|at| at <= now) || self.is_batch_due(now))
-    }
-
-    /// Tells whether a new batch should leave: it is full, nothing is under way, or it has waited
-    /// long enough for company.
-    fn is_batch_due(&mut self, now: Instant) -> bool {
-        let (ready, bytes) = self.book.ready();
-        ready > 0
-            && (self.flights.is_empty()
-                || ready >= self.item_limit.get(now)
-                || bytes >= self.batch.max_bytes
-                || self.lingering.is_some_and(|since| now >= since + self.batch.linger))
-    }
-
-    fn take_permit(&mut self, now: Instant) -> bool {
-        if !self.permit {
-            match self.limiter.take(now) {
-                Ok(()) => {
-                    self.permit = true;
-                    self.limited_until = None;
-                }
-                Err(wait) => {
-                    self.limited_until = Some(now + wait.max(Duration::from_millis(1)));
-                }
-            }
-        }
-        self.permit
-    }
-
-    /// Forms a batch of what may travel.
-    fn fill(&mut self, now: Instant) -> Option<Parcel> {
-        let mut filling = Filling::new(self.batch.max_bytes, self.item_limit.get(now));
-        let batch = self.book.open();
-        let mut part: Vec<Slot> = Vec::new();
-        while let Some(room) = filling.room()
-            && let Some((slot, size)) = self.book.take(batch, room, now)
-        {
-            filling.add(size);
-            part.push(slot);
-        }
-        self.lingering = None;
-        if part.is_empty() {
-            return None;
-        }
-        metrics::histogram!("rudder_customerio_batch_items").record(part.len() as f64);
-        Some(Parcel::new(part))
-    }
-
-    fn launch(&mut self, mut parcel: Parcel, generation: u64) {
-        let mut bodies = Vec::with_capacity(parcel.first().len());
-        for &slot in parcel.first() {
-            if let Some(load) = self.book.get_mut(slot) {
-                load.attempts += 1;
-                bodies.extend(self.events.body(load));
-            }
-        }
-        let attempt = parcel.sent;
-        parcel.sent += 1;
-        let destination = Arc::clone(&self.ends.destination);
-        let task = self.flights.spawn(async move { destination.send(bodies, attempt).await });
-        self.under_way.insert(task.id(), Flight { parcel, generation });
-    }
-
     // Ending.
 
     fn end(&mut self, slot: Slot, ending: Ending, now: Instant) {
@@ -378,7 +233,6 @@ impl Courier {
             return;
         }
         self.ends.buffer.settle(&self.settled);
-        metrics::counter!("component_sent_events_total").increment(self.settled.len() as u64);
         for sequence in self.settled.drain(..) {
             (self.ends.on_settled)(sequence, &Outcome::Delivered);
         }
@@ -413,6 +267,8 @@ impl Courier {
             ("paused", None)
         } else if let Some(hold) = self.holding.hold() {
             ("held", Some(hold.code))
+        } else if self.checking {
+            ("waiting", Some("the credentials are being checked"))
         } else if self.gate.opens_at(now).is_some() {
             ("waiting", Some("Customer.io does not take requests at the moment"))
         } else {

@@ -56,6 +56,12 @@ impl Limiter {
     ///
     /// How long to wait, if there is none now.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        self.recover(now);
+        self.quota.check().map_err(|until| until.wait_time_from(self.clock.now()))
+    }
+
+    /// Raises a lowered rate after a calm minute.
+    fn recover(&mut self, now: Instant) {
         if let Some(changed) = self.changed
             && now.duration_since(changed) >= CALM
         {
@@ -65,7 +71,6 @@ impl Limiter {
                 self.changed = None;
             }
         }
-        self.quota.check().map_err(|until| until.wait_time_from(self.clock.now()))
     }
 
     /// Lowers the rate after a 429.
@@ -131,10 +136,10 @@ mod tests {
         let mut limiter = Limiter::new(100, 100);
         let now = Instant::now();
         limiter.lower(now);
-        let _ = limiter.take(now + CALM);
+        limiter.recover(now + CALM);
         assert!((limiter.rate() - 73.5).abs() < 1e-9);
         for minute in 2..20 {
-            let _ = limiter.take(now + CALM * minute);
+            limiter.recover(now + CALM * minute);
         }
         assert_eq!(limiter.rate(), 100.0);
     }

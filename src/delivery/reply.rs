@@ -173,7 +173,7 @@ fn why(status: u16) -> &'static str {
         504 => "http_504",
         522 => "http_522",
         524 => "http_524",
-        500..=599 => "http_5xx",
+        501..=599 => "http_5xx",
         _ => "http_other",
     }
 }

@@ -99,23 +99,26 @@ impl Gate {
         shut.max(self.asked).filter(|until| *until > now)
     }
 
-    /// Notes an answer that shows that the destination works. What it asked for still holds.
-    pub fn works(&mut self) {
+    /// Notes an answer that shows that the destination works, and returns how many failures in a
+    /// row it ends. What was asked for still holds.
+    pub fn works(&mut self) -> u32 {
         if !matches!(self.state, State::Open) {
             self.generation += 1;
         }
         self.state = State::Open;
-        self.failures = 0;
+        std::mem::take(&mut self.failures)
     }
 
-    /// Notes a failure of a request that passed with `generation`.
-    pub fn fails(&mut self, generation: u64, config: &RetryConfig, now: Instant) {
+    /// Notes a failure of a request that passed with `generation`; returns the failures in a row,
+    /// if it is a new one.
+    pub fn fails(&mut self, generation: u64, config: &RetryConfig, now: Instant) -> Option<u32> {
         if generation != self.generation {
-            return;
+            return None;
         }
         self.generation += 1;
         self.failures = self.failures.saturating_add(1);
         self.state = State::Shut(now + full_jitter(self.failures, config));
+        Some(self.failures)
     }
 
     /// Notes that Customer.io asked to wait.

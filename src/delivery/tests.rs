@@ -369,7 +369,7 @@ async fn one_bad_operation_among_a_thousand_is_found_with_21_requests() {
             .iter()
             .filter(|r| !r.contains(&format!("x{bad}")))
             .flatten()
-            .map(|n| n[1..].parse().unwrap())
+            .map(|n| n.trim_start_matches('x').parse().unwrap())
             .collect();
         assert!(passed.is_sorted() && passed.len() == 999);
     }
@@ -720,7 +720,7 @@ async fn no_answers_make_anybody_overtake_and_everything_ends() {
             let mut before: HashMap<u8, Vec<usize>> = HashMap::new();
             for name in names {
                 let person = name.as_bytes()[0];
-                let number: usize = name[1..].parse().unwrap();
+                let number: usize = name.split_at(1).1.parse().unwrap();
                 let here = before.entry(person).or_default();
                 for earlier in 0..number {
                     let name = format!("{}{earlier}", char::from(person));

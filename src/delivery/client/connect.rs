@@ -28,7 +28,7 @@ const TCP_KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// Sets up TLS 1.2 and 1.3 with the system's roots (the bundled ones if there are none) and the
 /// given files. The provider is this client's own; the process default is left alone.
-pub fn tls(extra_roots: &[PathBuf]) -> Result<ClientConfig, Diagnostic> {
+pub fn tls(extra_roots: &[PathBuf]) -> Result<ClientConfig, Box<Diagnostic>> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
@@ -41,7 +41,7 @@ pub fn tls(extra_roots: &[PathBuf]) -> Result<ClientConfig, Diagnostic> {
                 key: Some("customerio.extra_roots".into()),
                 ..Place::default()
             };
-            Diagnostic::error("invalid_value", text).at(place)
+            Box::new(Diagnostic::error("invalid_value", text).at(place))
         };
         let certificates = CertificateDer::pem_file_iter(file)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)

@@ -8,9 +8,12 @@ use super::super::order::Slot;
 use super::super::parcel::Parcel;
 use super::super::progress::{Ending, refused};
 use super::super::retry::asked_wait;
-use super::super::{Hold, Refusal, Reply, Verdict};
+use super::super::{Refusal, Reply, Verdict, metering};
 use super::{Courier, Flight, Flown};
 use crate::outcome::{Reason, ReasonCode};
+
+/// So many failures in a row are worth a message.
+const OUTAGE: u32 = 3;
 
 impl Courier {
     /// Takes the answer to a request.
@@ -29,7 +32,7 @@ impl Courier {
             Reply::Items(verdicts) => self.accepted(parcel, verdicts, now),
             Reply::Split(refusal) => self.refused(parcel, refusal, now),
             Reply::Retry { after, why, unknown } => {
-                metrics::counter!("rudder_customerio_retries_total", "reason" => why).increment(1);
+                metering::retry(why);
                 for &slot in parcel.first() {
                     if let Some(load) = self.book.get_mut(slot) {
                         load.unknown |= unknown;
@@ -59,11 +62,14 @@ impl Courier {
         let part = parcel.parts.pop_front().unwrap_or_default();
         let mut verdicts = verdicts.into_iter();
         let mut again = Remainder::default();
-        let (mut rejected, mut later) = (0_u64, false);
+        let (mut delivered, mut rejected, mut later) = (0_u64, 0_u64, false);
         for &slot in &part {
             // An answer without a word about an operation says nothing about it.
             match verdicts.next().unwrap_or(Verdict::Unknown) {
-                Verdict::Delivered => self.end(slot, Ending::Delivered, now),
+                Verdict::Delivered => {
+                    delivered += 1;
+                    self.end(slot, Ending::Delivered, now);
+                }
                 Verdict::Rejected(refusal) => {
                     rejected += 1;
                     self.end(slot, refused(refusal), now);
@@ -86,16 +92,13 @@ impl Courier {
                 }
             }
         }
-        if rejected > 0 {
-            metrics::counter!("component_errors_total",
-                "error_type" => "request_failed", "stage" => "sending")
-            .increment(rejected);
-        }
+        metering::sent(delivered);
+        metering::failed(rejected);
         let again = again.parts();
         let left: usize = again.iter().map(Vec::len).sum();
+        let why = if later { "item" } else { "unknown" };
         if left > 0 {
-            let why = if later { "item" } else { "unknown" };
-            metrics::counter!("rudder_customerio_retries_total", "reason" => why).increment(1);
+            metering::retry(why);
         }
         // Without progress (a single operation that stays unknown, or everything is to come later)
         // the parcel must not go round at full speed.
@@ -105,7 +108,7 @@ impl Courier {
         }
         if stuck || later {
             if part.len() == 1 && part.first().is_some_and(|slot| self.is_expired(*slot)) {
-                self.give_up(parcel, now);
+                self.give_up(parcel, why, now);
                 return;
             }
             for &slot in parcel.first() {
@@ -123,12 +126,10 @@ impl Courier {
     fn refused(&mut self, mut parcel: Parcel, refusal: Refusal, now: Instant) {
         self.destination_works();
         if parcel.first().len() > 1 {
-            metrics::counter!("rudder_customerio_retries_total", "reason" => "split").increment(1);
+            metering::retry("split");
             parcel.halve(true);
         } else {
-            metrics::counter!("component_errors_total",
-                "error_type" => "request_failed", "stage" => "sending")
-            .increment(1);
+            metering::failed(1);
             parcel.culprit();
             for slot in parcel.parts.pop_front().unwrap_or_default() {
                 self.end(slot, refused(refusal.clone()), now);
@@ -142,20 +143,18 @@ impl Courier {
         let single = parcel.first().len() == 1;
         if why == "http_429" {
             self.limiter.lower(now);
-            self.gate.fails(generation, &self.retry, now);
+            self.destination_fails(generation, why, now);
             let wait = super::super::retry::full_jitter(1, &self.retry);
             self.shelf.put(parcel, now + wait);
             return;
         }
-        metrics::counter!("component_errors_total",
-            "error_type" => "request_failed", "stage" => "sending")
-        .increment(1);
+        metering::failed(1);
         for &slot in parcel.first() {
             self.note_failing(slot);
         }
         let wait = parcel.strike(self.successes, &self.retry);
         if !parcel.is_suspect() {
-            self.gate.fails(generation, &self.retry, now);
+            self.destination_fails(generation, why, now);
             self.shelf.put(parcel, now + wait);
             return;
         }
@@ -165,7 +164,7 @@ impl Courier {
             parcel.halve(false);
             self.shelf.put(parcel, now);
         } else if parcel.first().iter().any(|slot| self.is_expired(*slot)) {
-            self.give_up(parcel, now);
+            self.give_up(parcel, why, now);
         } else {
             if let Some(others) = self.part_with_others(&mut parcel) {
                 self.shelf.put(others, now);
@@ -199,10 +198,11 @@ impl Courier {
     }
 
     /// Gives up the first part of a parcel.
-    fn give_up(&mut self, mut parcel: Parcel, now: Instant) {
+    fn give_up(&mut self, mut parcel: Parcel, why: &'static str, now: Instant) {
         parcel.culprit();
         for slot in parcel.parts.pop_front().unwrap_or_default() {
-            self.end(slot, expired(Refusal::default()), now);
+            let message = Some(format!("last failure: {why}"));
+            self.end(slot, expired(Refusal { message, ..Refusal::default() }), now);
         }
         self.forward(parcel, now);
     }
@@ -231,73 +231,14 @@ impl Courier {
     }
 
     fn destination_works(&mut self) {
-        self.gate.works();
-    }
-
-    // Holds.
-
-    fn hold(&mut self, hold: Hold, now: Instant) {
-        self.working.stop();
-        let code = hold.code;
-        let message = hold.message.clone();
-        if self.holding.begin(hold, now) {
-            tracing::error!(
-                reason = code,
-                remedy = %message,
-                "Delivery is held; events are kept, and it goes on by itself once this is mended."
-            );
-        }
-        metrics::gauge!("rudder_customerio_delivery_held", "reason" => code).set(1.0);
-    }
-
-    /// Asks the region endpoint, if it is time to.
-    pub(super) fn probe(&mut self, now: Instant) {
-        if self.probing.is_some() {
-            return;
-        }
-        let due = self.checking || self.holding.probe_at().is_some_and(|at| at <= now);
-        if due {
-            self.holding.probing();
-            let destination = std::sync::Arc::clone(&self.ends.destination);
-            self.probing = Some(Box::pin(async move { destination.probe().await }));
+        if self.gate.works() >= OUTAGE {
+            tracing::info!("Customer.io takes requests again.");
         }
     }
 
-    /// Takes the answer of the region endpoint.
-    pub(super) fn probed(&mut self, answer: Result<(), Hold>, now: Instant) {
-        let first = std::mem::take(&mut self.checking);
-        match answer {
-            Ok(()) => {
-                if let Some(hold) = self.holding.end() {
-                    metrics::gauge!("rudder_customerio_delivery_held", "reason" => hold.code)
-                        .set(0.0);
-                    tracing::info!(
-                        reason = hold.code,
-                        "Customer.io answers again; delivery tries."
-                    );
-                    self.gate.try_one(now);
-                }
-            }
-            Err(hold) if hold.code == "unreachable" && first && !self.workspace_pinned => {
-                tracing::warn!(reason = %hold.message, "The credentials could not be checked.");
-            }
-            Err(hold) => {
-                match self.holding.hold().map(|known| known.code) {
-                    // That it cannot be asked does not tell whether the reason is still there.
-                    Some(_) if hold.code == "unreachable" => {}
-                    Some(known) if known != hold.code => {
-                        metrics::gauge!("rudder_customerio_delivery_held", "reason" => known)
-                            .set(0.0);
-                        self.hold(hold, now);
-                    }
-                    Some(_) => {}
-                    None => {
-                        self.hold(hold, now);
-                        return;
-                    }
-                }
-                self.holding.plan(now);
-            }
+    fn destination_fails(&mut self, generation: u64, why: &'static str, now: Instant) {
+        if self.gate.fails(generation, &self.retry, now) == Some(OUTAGE) {
+            tracing::warn!(reason = why, "Customer.io takes no requests; delivery waits.");
         }
     }
 }

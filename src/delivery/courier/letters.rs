@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use super::super::{DeadLetter, DeadLetters};
+use super::super::{DeadLetter, DeadLetters, metering};
 use crate::buffer::Sequence;
 use crate::outcome::Outcome;
 
@@ -91,9 +91,7 @@ impl Letters {
                 Some(batch.into_iter().map(|(sequence, l)| (sequence, l.outcome)).collect())
             }
             Err(error) => {
-                metrics::counter!("component_errors_total",
-                    "error_type" => "dead_letter", "stage" => "processing")
-                .increment(1);
+                metering::letters_failed();
                 tracing::error!(
                     %error,
                     letters = batch.len(),

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 
+use super::super::metering;
 use crate::config::{DeadLettersConfig, DeadLettersFull};
 
 /// A file is full at this size.
@@ -186,8 +187,7 @@ fn drop_file(path: &Path, bound: &'static str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(named(path, &error)),
     }
-    metrics::counter!("component_discarded_events_total", "intentional" => "false")
-        .increment(lines as u64);
+    metering::letters_dropped(lines as u64);
     tracing::warn!(file = %path.display(), letters = lines, bound, "Old dead letters were removed.");
     Ok(())
 }

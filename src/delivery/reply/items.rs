@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::{Refusal, Verdict};
+use super::super::{Refusal, Verdict, metering};
 use super::{KEPT_BODY, Policy};
 
 /// Errors by operation, and whether some could not be placed.
@@ -13,15 +13,11 @@ struct Errors {
 
 /// Reads a 2xx answer.
 pub fn accepted(policy: &Policy, status: u16, body: &[u8], items: usize) -> Vec<Verdict> {
-    let unreadable = || {
-        metrics::counter!("rudder_customerio_warnings_total", "code" => "unexpected_answer")
-            .increment(1);
-    };
     let errors = match serde_json::from_slice::<Value>(body) {
         Ok(mut value) => value.get_mut("errors").map(Value::take),
         Err(_) => {
             if !body.iter().all(u8::is_ascii_whitespace) {
-                unreadable();
+                metering::unexpected_answer();
             }
             None
         }
@@ -29,7 +25,7 @@ pub fn accepted(policy: &Policy, status: u16, body: &[u8], items: usize) -> Vec<
     match errors {
         Some(Value::Array(list)) => {
             if list.is_empty() && status == 207 {
-                unreadable();
+                metering::unexpected_answer();
             }
             let errors = read(status, list, items);
             let others = if errors.misplaced { Verdict::Unknown } else { Verdict::Delivered };
