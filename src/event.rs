@@ -3,9 +3,13 @@
 //! An event is kept as the bytes that were received. What a script can read is built as a
 //! [`vrl::value::Value`]; what the pipeline itself reads is noted as a [`Span`] of those bytes.
 
+pub mod at_path;
 pub mod decode;
 pub mod enrich;
 pub mod identity;
+pub mod ids;
+pub mod original;
+pub mod split;
 pub mod times;
 
 use std::sync::Arc;
@@ -13,6 +17,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 use vrl::value::Value;
+
+pub use original::Original;
 
 /// The place of one member's value in the event's bytes, quotes and brackets included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +87,25 @@ impl Need {
             Self::Some(members) => members.iter().find(|(k, _)| &**k == key).map(|(_, n)| n),
         }
     }
+
+    /// Returns the need of everybody who needs `self` or `other`.
+    #[must_use]
+    pub fn union(self, other: &Need) -> Self {
+        match (self, other) {
+            (Self::All, _) | (_, Self::All) => Self::All,
+            (Self::Some(mut members), Self::Some(others)) => {
+                for (key, need) in others {
+                    match members.iter_mut().find(|(k, _)| k == key) {
+                        Some((_, mine)) => {
+                            *mine = std::mem::replace(mine, Self::All).union(need);
+                        }
+                        None => members.push((key.clone(), need.clone())),
+                    }
+                }
+                Self::Some(members)
+            }
+        }
+    }
 }
 
 /// The event types that a mapping knows, and what each one's script can read.
@@ -89,6 +114,8 @@ impl Need {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     types: Vec<(Arc<str>, Need)>,
+    /// The union of all needs: what must be built before the type is known.
+    any: Need,
 }
 
 /// Position of an event type in its [`Plan`].
@@ -99,13 +126,14 @@ impl Plan {
     /// Makes a plan of lower-case type names and their needs.
     #[must_use]
     pub fn new(types: Vec<(Arc<str>, Need)>) -> Self {
-        Self { types }
+        let any = types.iter().fold(Need::Some(Vec::new()), |any, (_, need)| any.union(need));
+        Self { types, any }
     }
 
     /// Makes a plan that builds every event whole.
     #[must_use]
     pub fn everything(types: &[&str]) -> Self {
-        Self { types: types.iter().map(|t| (Arc::from(*t), Need::All)).collect() }
+        Self::new(types.iter().map(|t| (Arc::from(*t), Need::All)).collect())
     }
 
     /// Finds the type, without regard to case and without trimming (decision D1).
@@ -120,6 +148,19 @@ impl Plan {
     #[must_use]
     pub fn need(&self, index: TypeIndex) -> &Need {
         self.types.get(usize::from(index.0)).map_or(&Need::All, |(_, need)| need)
+    }
+
+    /// Returns what the script of a type can read; nothing for a type without mapping.
+    #[must_use]
+    pub fn need_of(&self, index: Option<TypeIndex>) -> &Need {
+        const NOTHING: &Need = &Need::Some(Vec::new());
+        index.map_or(NOTHING, |index| self.need(index))
+    }
+
+    /// Returns what any of the scripts can read.
+    #[must_use]
+    pub fn any(&self) -> &Need {
+        &self.any
     }
 
     /// Returns the type's lower-case name.
@@ -156,11 +197,16 @@ pub struct Event {
     pub assigned: Assigned,
 }
 
-/// The event as it is kept for dead letters and replay.
-#[derive(Clone, Debug)]
-pub struct Original {
-    /// The bytes as received.
-    pub raw: Bytes,
-    /// What we assigned.
-    pub assigned: Assigned,
+impl Event {
+    /// Returns the value that we assigned to a member.
+    #[must_use]
+    pub fn assigned(&self, name: &str) -> Option<&Value> {
+        self.assigned.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// Returns the event as it is kept for dead letters and replay.
+    #[must_use]
+    pub fn original(&self) -> Original {
+        Original { raw: self.raw.clone(), assigned: self.assigned.clone() }
+    }
 }

@@ -3,6 +3,7 @@
 pub mod intake;
 pub mod rudderstack;
 pub mod stdin;
+pub mod submit;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use chrono::{DateTime, Utc};
 use crate::outcome::Reason;
 
 pub use intake::{Intake, Receipt, Refused, Summary};
+pub use submit::Submit;
 
 /// What the pipeline knows of the source of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,1 +1,90 @@
-//! The RudderStack gateway (skeleton).
+//! The gateway for RudderStack SDKs: their HTTP API, with RudderStack's statuses and texts.
+//!
+//! A request is one unit, as there: it is answered 200 when all its events are safe, and refused
+//! as a whole if one of them is no object or names nobody. An event that is wrong in any other way
+//! ends alone.
+//!
+//! It differs from RudderStack's gateway where that would hurt: broken gzip is answered with 400,
+//! since SDKs repeat what got 500; another `Content-Encoding` with 415; unzipping stops at the
+//! limit; 503 carries `Retry-After`. It also serves `/sourceConfig`, so that a browser SDK needs
+//! nothing else.
+
+mod answer;
+mod body;
+mod client_ip;
+mod cors;
+mod gateway;
+mod keys;
+mod pixel;
+mod server;
+mod source_config;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
+use tracing::info;
+
+use self::client_ip::client_ip;
+use self::gateway::Gateway;
+use self::server::Patience;
+use super::Submit;
+use crate::config::RudderStackConfig;
+
+pub use self::source_config::SourceConfigView;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// A gateway that listens, but does not answer yet.
+#[derive(Debug)]
+pub struct RudderStackSource {
+    config: RudderStackConfig,
+    view: SourceConfigView,
+    listener: TcpListener,
+}
+
+impl RudderStackSource {
+    /// Listens on the configured address. What connects before [`RudderStackSource::run`] waits.
+    ///
+    /// # Errors
+    ///
+    /// When the address is in use or not one of this machine.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub fn bind(config: RudderStackConfig, public: SourceConfigView) -> io::Result<Self> {
+        let socket =
+            if config.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        socket.bind(config.listen)?;
+        let listener = socket.listen(BACKLOG)?;
+        Ok(Self { config, view: public, listener })
+    }
+
+    /// Returns the address on which it listens, with the port that the system chose for port 0.
+    ///
+    /// # Errors
+    ///
+    /// When the system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers requests until `stop` becomes true, or its sender is dropped; then finishes those
+    /// that are in work.
+    pub async fn run<S: Submit>(self, intake: S, stop: watch::Receiver<bool>) {
+        if let Ok(address) = self.listener.local_addr() {
+            info!(%address, "Gateway listens.");
+        }
+        let gateway = Gateway::new(&self.config, self.view, intake);
+        server::serve(self.listener, Arc::new(gateway), stop, Patience::default()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! `init`: the configuration and scripts of the binary, as files to edit.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use rudder_customerio::mapping::Scripts;
+
+use super::output::{self, Tone};
+use super::{Globals, exists, exit};
+
+/// Files of `config/` that are written.
+const CONFIG: [(&str, &str); 4] = [
+    ("rudder-customerio.yaml", include_str!("../../config/rudder-customerio.yaml")),
+    ("quickstart.yaml", include_str!("../../config/quickstart.yaml")),
+    ("sample-events.ndjson", include_str!("../../config/sample-events.ndjson")),
+    ("schema.json", include_str!("../../config/schema.json")),
+];
+
+/// Options of `init`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  rudder-customerio init my-pipeline
+  rudder-customerio init            (into the working directory)
+
+Nothing that exists is overwritten: if config/ or vrl/ is already there, nothing is written.")]
+pub struct InitArgs {
+    /// Folder to write config/ and vrl/ into; it is created if needed
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+}
+
+/// Writes the files.
+pub fn run(args: InitArgs, globals: &Globals) -> ExitCode {
+    let dir = &args.dir;
+    match write(dir) {
+        Ok(()) => {
+            output::say(format!(
+                "{} wrote {} and {}",
+                output::paint(Tone::Good, "ok", globals.color),
+                dir.join("config").display(),
+                dir.join("vrl").display(),
+            ));
+            output::say(next_steps(dir));
+            ExitCode::from(exit::SUCCESS)
+        }
+        Err(why) => {
+            output::say(format!("{} {why}", output::paint(Tone::Bad, "error:", globals.color)));
+            ExitCode::from(exit::FAILURE)
+        }
+    }
+}
+
+fn next_steps(dir: &Path) -> String {
+    let enter =
+        if dir == Path::new(".") { String::new() } else { format!("  cd {}\n", dir.display()) };
+    format!(
+        "\nNext:\n{enter}  edit config/rudder-customerio.yaml (write keys, consent) and the scripts in vrl/\n  \
+         export CUSTOMERIO_SITE_ID=… CUSTOMERIO_API_KEY=… WRITE_KEY=…\n  \
+         rudder-customerio map config/sample-events.ndjson\n  \
+         rudder-customerio validate --online\n  \
+         rudder-customerio run"
+    )
+}
+
+fn write(dir: &Path) -> Result<(), String> {
+    let (config, vrl) = (dir.join("config"), dir.join("vrl"));
+    for folder in [&config, &vrl] {
+        if exists(folder) {
+            return Err(format!(
+                "{} is already there, and nothing is overwritten; name another folder",
+                folder.display()
+            ));
+        }
+    }
+    let scripts = Scripts::built_in();
+    for (name, text) in CONFIG {
+        put(&config.join(name), &with_scripts(text))?;
+    }
+    for (name, text) in &scripts.files {
+        put(&vrl.join(name), text)?;
+    }
+    for (name, text) in &scripts.tests {
+        put(&vrl.join("tests").join(name), text)?;
+    }
+    put(&vrl.join("mapping.yaml"), &list(&scripts.list))
+}
+
+/// Lets the configuration name the scripts that are written beside it, so that edits take effect.
+fn with_scripts(text: &str) -> String {
+    text.replacen("\n  dir: null\n", "\n  dir: vrl\n", 1)
+}
+
+/// Writes one file, whose folder is created, and which must not be there yet.
+fn put(path: &Path, text: &str) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    let mut file = std::fs::File::create_new(path).map_err(failed)?;
+    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)
+}
+
+/// Writes `mapping.yaml`: one line per event type.
+fn list(types: &[(String, Vec<String>)]) -> String {
+    let mut text = String::from(
+        "# Event type: the files that are joined, in this order, into its script.\n\
+         # An event of a type that is not listed is filtered.\n",
+    );
+    for (name, files) in types {
+        text.push_str(&format!("{name}: [ {} ]\n", files.join(", ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("vrl")).unwrap();
+        let why = write(dir.path()).unwrap_err();
+        assert!(why.contains("vrl is already there"), "{why}");
+        assert!(!exists(&dir.path().join("config")));
+    }
+
+    #[test]
+    fn the_written_configuration_uses_the_written_scripts() {
+        let [(_, text), ..] = CONFIG;
+        let env = |_: &str| Some("x".to_owned());
+        let mode = rudder_customerio::config::LoadMode::Full;
+        let (config, _) =
+            rudder_customerio::config::Config::parse(&with_scripts(text), "c.yaml", mode, &env)
+                .unwrap();
+        assert_eq!(config.mapping.dir, Some(PathBuf::from("vrl")));
+    }
+
+    #[test]
+    fn the_list_of_scripts_has_one_line_per_type() {
+        let types = [("page".to_owned(), vec!["a.vrl".to_owned(), "page.vrl".to_owned()])];
+        assert!(list(&types).ends_with("page: [ a.vrl, page.vrl ]\n"));
+    }
+}

@@ -1,0 +1,124 @@
+//! What commands print: data to standard output, messages to standard error.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use rudder_customerio::config::{Config, LoadMode};
+use rudder_customerio::diagnostic::{Diagnostic, Severity};
+
+use super::{Color, DEFAULT_CONFIG, Globals, exit};
+
+/// Decides whether standard error is coloured.
+pub fn color(choice: Color) -> bool {
+    match choice {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => {
+            let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            !refused && io::stderr().is_terminal()
+        }
+    }
+}
+
+/// Writes data to standard output and gives the exit code. A reader that has gone is no failure.
+pub fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("error: cannot write to standard output: {error}");
+            ExitCode::from(exit::FAILURE)
+        }
+        _ => ExitCode::from(exit::SUCCESS),
+    }
+}
+
+/// How a message begins.
+#[derive(Clone, Copy)]
+pub enum Tone {
+    /// Something is as it should be.
+    Good,
+    /// Something is worth a look.
+    Warning,
+    /// Something is wrong.
+    Bad,
+    /// What to do next.
+    Hint,
+}
+
+/// Colours a word for standard error.
+pub fn paint(tone: Tone, word: &str, color: bool) -> String {
+    if !color {
+        return word.to_owned();
+    }
+    let code = match tone {
+        Tone::Good => "32",
+        Tone::Warning => "33",
+        Tone::Bad => "31",
+        Tone::Hint => "36",
+    };
+    format!("\u{1b}[1;{code}m{word}\u{1b}[0m")
+}
+
+/// Writes a line to standard error, if anybody still reads it.
+pub fn say(text: impl AsRef<str>) {
+    let mut err = io::stderr().lock();
+    let written = writeln!(err, "{}", text.as_ref());
+    drop(written);
+}
+
+/// Shows diagnostics on standard error, one after another.
+pub fn report(diagnostics: &[Diagnostic], color: bool) {
+    for diagnostic in diagnostics {
+        let (tone, name) = match diagnostic.severity {
+            Severity::Warning => (Tone::Warning, "warning"),
+            Severity::Error => (Tone::Bad, "error"),
+        };
+        let text = diagnostic.to_string();
+        let rest = text.strip_prefix(name).unwrap_or(&text);
+        say(format!("{}{rest}\n", paint(tone, name, color)));
+    }
+}
+
+/// Writes a count with its noun: `1 error`, `2 errors`.
+pub fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("{number} {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// The message of a command that needs a configuration and found none.
+pub fn no_config() -> Diagnostic {
+    Diagnostic::error("no_config", format!("no configuration: {DEFAULT_CONFIG} is not there"))
+        .help("name one with --config FILE, or write one with `rudder-customerio init`")
+}
+
+/// Loads the configuration for a command that must have one, and shows its warnings.
+pub fn required_config(globals: &Globals) -> Result<Config, ExitCode> {
+    match globals.config_file() {
+        Some(path) => load(&path, LoadMode::Full, globals),
+        None => {
+            report(&[no_config()], globals.color);
+            Err(ExitCode::from(exit::CONFIG))
+        }
+    }
+}
+
+/// Loads the configuration, without secrets, for a command that can do without one.
+pub fn optional_config(globals: &Globals) -> Result<Config, ExitCode> {
+    match globals.config_file() {
+        Some(path) => load(&path, LoadMode::WithoutSecrets, globals),
+        None => Ok(Config::default()),
+    }
+}
+
+fn load(path: &Path, mode: LoadMode, globals: &Globals) -> Result<Config, ExitCode> {
+    match Config::load(path, mode) {
+        Ok((config, warnings)) => {
+            report(&warnings, globals.color);
+            Ok(config)
+        }
+        Err(faults) => {
+            report(&faults, globals.color);
+            Err(ExitCode::from(exit::CONFIG))
+        }
+    }
+}

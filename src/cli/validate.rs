@@ -1,0 +1,173 @@
+//! `validate`: configuration, scripts and their tests, data directory; with `--online` Customer.io.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use rudder_customerio::config::{Config, LoadMode};
+use rudder_customerio::diagnostic::{Diagnostic, Place};
+use rudder_customerio::mapping::{self, Mapping, Scripts};
+use rudder_customerio::operation::grammar::check_root;
+
+use super::output::{self, Tone, count};
+use super::{Globals, exit};
+
+/// Options of `validate`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  rudder-customerio validate
+  rudder-customerio -c production.yaml validate --online
+
+Ends with 0 if all is well, 78 if configuration or scripts are invalid, 1 if a test failed, the data
+directory cannot be written, or Customer.io refused the credentials.")]
+pub struct ValidateArgs {
+    /// Ask Customer.io for the account's region too
+    ///
+    /// This sends the credentials to the configured region or endpoint, and no event.
+    #[arg(long)]
+    online: bool,
+}
+
+/// Checks everything that can be checked without starting.
+pub fn run(args: ValidateArgs, globals: &Globals) -> ExitCode {
+    let mut checks = Checks { color: globals.color, invalid: 0, failed: 0 };
+    let Some(config) = checks.configuration(globals) else { return checks.end() };
+    checks.scripts(&config);
+    checks.data_dir(&config.data_dir);
+    if args.online {
+        checks.online(&config);
+    }
+    checks.end()
+}
+
+/// What was found so far.
+struct Checks {
+    color: bool,
+    invalid: usize,
+    failed: usize,
+}
+
+impl Checks {
+    fn good(&self, text: &str) {
+        output::say(format!("{} {text}", output::paint(Tone::Good, "ok", self.color)));
+    }
+
+    fn bad(&self, text: &str) {
+        output::say(format!("{} {text}", output::paint(Tone::Bad, "error:", self.color)));
+    }
+
+    fn configuration(&mut self, globals: &Globals) -> Option<Config> {
+        let Some(path) = globals.config_file() else {
+            self.invalid += 1;
+            output::report(&[output::no_config()], self.color);
+            return None;
+        };
+        match Config::load(&path, LoadMode::Full) {
+            Ok((config, warnings)) => {
+                output::report(&warnings, self.color);
+                let sources = count(config.sources.len(), "source");
+                self.good(&format!("configuration {}: {sources}", path.display()));
+                Some(config)
+            }
+            Err(faults) => {
+                self.invalid += faults.len();
+                output::report(&faults, self.color);
+                None
+            }
+        }
+    }
+
+    fn scripts(&mut self, config: &Config) {
+        let settings = &config.mapping.settings;
+        let compiled = scripts_of(config).and_then(|scripts| {
+            Mapping::load(&scripts, settings).map(|mapping| (scripts, mapping))
+        });
+        let (scripts, mapping) = match compiled {
+            Ok(compiled) => compiled,
+            Err(faults) => {
+                self.invalid += faults.len();
+                return output::report(&faults, self.color);
+            }
+        };
+        output::report(mapping.warnings(), self.color);
+        self.good(&format!("scripts: {}", count(scripts.list.len(), "event type")));
+        let report = mapping::run_suite(&scripts, settings, &[], &check_root);
+        output::report(&report.diagnostics, self.color);
+        self.invalid += report.diagnostics.len();
+        self.failed += report.failed.len();
+        for (file, case, difference) in &report.failed {
+            self.bad(&format!("test {file}: {case}\n{difference}"));
+        }
+        if report.failed.is_empty() && report.diagnostics.is_empty() {
+            self.good(&format!("tests of the scripts: {} passed", report.passed));
+        }
+    }
+
+    /// Makes and removes a file in the directory, or where `run` would create it.
+    fn data_dir(&mut self, dir: &Path) {
+        let there = dir.ancestors().find(|folder| super::exists(folder)).unwrap_or(Path::new("."));
+        let probe = there.join(format!(".validate-{}", std::process::id()));
+        let written = std::fs::File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe));
+        match written {
+            Ok(()) => self.good(&format!("data directory {}: writable", dir.display())),
+            Err(error) => {
+                self.failed += 1;
+                let fault = Diagnostic::error("data_dir", format!("cannot write to it: {error}"))
+                    .at(Place { file: there.display().to_string(), ..Place::default() })
+                    .help("create the data directory for this user, or set data_dir");
+                output::report(&[fault], self.color);
+            }
+        }
+    }
+
+    fn online(&mut self, config: &Config) {
+        let Some(customerio) = &config.customerio else { return };
+        match super::probe::ask(customerio) {
+            Ok(answer) => self.good(&format!("Customer.io: {answer}")),
+            Err(why) => {
+                self.failed += 1;
+                self.bad(&format!("Customer.io: {why}"));
+            }
+        }
+    }
+
+    fn end(&self) -> ExitCode {
+        ExitCode::from(match (self.invalid, self.failed) {
+            (0, 0) => exit::SUCCESS,
+            (0, _) => exit::FAILURE,
+            _ => exit::CONFIG,
+        })
+    }
+}
+
+/// Returns the scripts that the configuration names.
+pub fn scripts_of(config: &Config) -> Result<Scripts, Vec<Diagnostic>> {
+    config.mapping.dir.as_deref().map_or_else(|| Ok(Scripts::built_in()), Scripts::read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_that_can_be_created_is_good_and_is_not_created() {
+        let mut checks = Checks { color: false, invalid: 0, failed: 0 };
+        let dir = tempfile::tempdir().unwrap();
+        checks.data_dir(&dir.path().join("a/b"));
+        assert_eq!(checks.failed, 0);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        checks.data_dir(&file);
+        assert_eq!(checks.failed, 1);
+    }
+
+    #[test]
+    fn invalid_weighs_more_than_failed() {
+        let code = |invalid, failed| Checks { color: false, invalid, failed }.end();
+        assert_eq!(code(0, 0), ExitCode::from(exit::SUCCESS));
+        assert_eq!(code(0, 2), ExitCode::from(exit::FAILURE));
+        assert_eq!(code(1, 2), ExitCode::from(exit::CONFIG));
+    }
+}

@@ -1,0 +1,97 @@
+//! From a file to a checked [`Config`].
+
+use std::io::Read;
+use std::path::Path;
+
+use super::context::Context;
+use super::declare::{Sect, from_default};
+use super::reference::reason;
+use super::{Config, check, toml, yaml};
+use crate::diagnostic::{Diagnostic, Place};
+
+/// What a load is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadMode {
+    /// To run: secrets are resolved, and a source and `customerio` must be there.
+    Full,
+    /// To map or test: no secret is resolved (it is empty), and a reference outside of `filter`,
+    /// `consent`, and `mapping` that cannot be resolved leaves the default.
+    WithoutSecrets,
+}
+
+impl Config {
+    /// Reads and checks a file; its name decides between YAML and TOML. Returns warnings beside it.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the file. No diagnostic shows a value or a line.
+    pub fn load(path: &Path, mode: LoadMode) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let name = path.display().to_string();
+        let text = read(path, &name)?;
+        Self::parse(&text, &name, mode, &|name| std::env::var(name).ok())
+    }
+
+    /// As [`Config::load`] with the text of a file, its name, and the environment.
+    ///
+    /// # Errors
+    ///
+    /// As [`Config::load`].
+    pub fn parse(
+        text: &str,
+        name: &str,
+        mode: LoadMode,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+        let is_toml = Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("toml"));
+        let tree = if is_toml { toml::parse(text, name)? } else { yaml::parse(text, name)? };
+        let mut cx = Context::new(name, mode, env);
+        let config = check::decode(&tree, &mut cx);
+        finish(config, cx)
+    }
+}
+
+impl Default for Config {
+    /// What an empty file says: no source and no destination.
+    #[expect(clippy::expect_used, reason = "declared defaults are constant, and a test reads them")]
+    fn default() -> Self {
+        from_default::<Self, Sect>("{}").expect("declared defaults are valid")
+    }
+}
+
+/// Sorts what was found, and decides.
+fn finish(
+    config: Option<Config>,
+    cx: Context<'_>,
+) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let failed = cx.errors() > 0;
+    let mut diagnostics = cx.diagnostics;
+    diagnostics.sort_by_key(|d| d.place.as_ref().map(|place| (place.line, place.column)));
+    match config {
+        Some(config) if !failed => Ok((config, diagnostics)),
+        None if !failed => {
+            Err(vec![Diagnostic::error("internal", "the configuration could not be decoded")])
+        }
+        _ => Err(diagnostics),
+    }
+}
+
+/// Reads a text file within the bound of a configuration.
+fn read(path: &Path, name: &str) -> Result<String, Vec<Diagnostic>> {
+    let fault = |code: &str, message: String, help: &str| {
+        let place = Place { file: name.to_owned(), ..Place::default() };
+        vec![Diagnostic::error(code, message).at(place).help(help)]
+    };
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(yaml::MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| {
+            let message = format!("cannot read the file: {}", reason(&error));
+            let help = "name another with --config FILE; `rudder-customerio init` writes one";
+            fault("unreadable_file", message, help)
+        })?;
+    if bytes.len() > yaml::MAX_BYTES {
+        return Err(vec![yaml::too_large(name)]);
+    }
+    let text = String::from_utf8(bytes);
+    text.map_err(|_| fault("not_utf8", "the file is not UTF-8 text".to_owned(), "save it as UTF-8"))
+}

@@ -1,0 +1,176 @@
+//! `sources`.
+
+use std::net::SocketAddr;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::declare::{Choice, Form, Keys, Sect, Section, choice, section};
+use super::form::{Address, EventPath, Flag, List, Network, NotYet, Nullable, Secret, Size, Word};
+use super::suggest::nearest;
+use super::tree::{Data, Node};
+use crate::diagnostic::Diagnostic;
+
+/// One source.
+#[derive(Clone, Debug)]
+pub enum SourceConfig {
+    /// The gateway for RudderStack SDKs.
+    RudderStack(RudderStackConfig),
+    /// NDJSON on standard input.
+    Stdin(StdinConfig),
+}
+
+choice! {
+    /// When a source answers.
+    pub enum Ack {
+        /// Once the events are in the buffer.
+        Buffered = "buffered",
+        /// Once the events have ended.
+        Delivered = "delivered",
+    }
+}
+
+section! {
+    /// `type: rudderstack`: the HTTP API that RudderStack's SDKs speak.
+    #[derive(Clone, Debug)]
+    pub struct RudderStackConfig {
+        /// Address to listen on: an IP address and a port.
+        listen: SocketAddr as Address = "127.0.0.1:8080",
+        /// Accepted write keys. An empty list accepts any key, which is allowed on loopback only.
+        write_keys: Vec<WriteKey> as List<Sect> = "[]",
+        /// When a request is answered. `delivered` makes the sender wait for Customer.io.
+        ack: Ack as Choice = "buffered",
+        /// Largest body of a request after unzipping, in bytes.
+        max_body: u64 as Size<1_024, 1_073_741_824> = "4096000",
+        /// Networks whose `X-Forwarded-For` is believed. An empty list believes everybody's, as
+        /// RudderStack does.
+        trusted_proxies: Vec<IpNetwork> as List<Network> = "[]",
+    }
+    besides {
+        /// Certificates for HTTPS. Not supported yet: must be null.
+        tls: () as NotYet = "null",
+    }
+    refused {
+        "event_path" => "SDKs send events as they are; leave the key out",
+    }
+    skipped { "type" }
+    checked by gateway
+}
+
+/// An IP network in CIDR notation, or one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IpNetwork {
+    /// First address.
+    pub address: std::net::IpAddr,
+    /// Length of the prefix in bits.
+    pub prefix: u8,
+}
+
+section! {
+    /// One write key.
+    #[derive(Clone, Debug)]
+    pub struct WriteKey {
+        /// The key, as the SDK is set up with it. It is public by nature, but shown nowhere.
+        key: SecretString as Secret = required,
+        /// Label of the source in messages and dead letters.
+        name: String as Word = "rudderstack",
+        /// RudderStack's source type, such as `web`, `android`, `ios`, or `cloud`. `filter.mode` may
+        /// differ by it.
+        source_type: String as Word = "web",
+        /// Whether events with this key are taken.
+        enabled: bool as Flag = "true",
+    }
+}
+
+section! {
+    /// `type: stdin`: NDJSON on standard input. The process ends when the input ends and everything is
+    /// settled.
+    #[derive(Clone, Debug, Default)]
+    pub struct StdinConfig {
+        /// Where in each line the event is, such as `.message`, as an object or as JSON text. Null: the
+        /// line itself.
+        event_path: Option<Vec<String>> as Nullable<EventPath> = "null",
+    }
+    skipped { "type" }
+}
+
+/// Names of the source types that this version has, and of those that later ones will have.
+const TYPES: [&str; 2] = ["rudderstack", "stdin"];
+const LATER: [&str; 3] = ["http", "vector", "kafka"];
+
+/// One element of `sources`.
+pub(super) struct Source;
+
+impl Form<SourceConfig> for Source {
+    fn decode(node: &Node, cx: &mut Context<'_>) -> Option<SourceConfig> {
+        if !matches!(node.data, Data::Map(_)) {
+            return cx.wrong_type(node, "a mapping of keys", "write - type: rudderstack");
+        }
+        let Some(written) = node.get("type") else {
+            let message = "the key `type` is required here";
+            return cx.error(
+                node.at,
+                "missing_key",
+                message,
+                "write type: rudderstack or type: stdin",
+            );
+        };
+        let name = cx.below_key("type", |cx| <Word as Form<String>>::decode(written, cx))?;
+        let keys = &mut Keys::new(node);
+        match name.as_str() {
+            "rudderstack" => RudderStackConfig::from_keys(keys, cx).map(SourceConfig::RudderStack),
+            "stdin" => StdinConfig::from_keys(keys, cx).map(SourceConfig::Stdin),
+            other => cx.below_key("type", |cx| match LATER.iter().find(|later| **later == other) {
+                Some(later) => cx.not_yet(
+                    written.at,
+                    &format!("the source type `{later}`"),
+                    "use rudderstack or stdin",
+                ),
+                None => {
+                    let help = match nearest(other, TYPES) {
+                        Some(meant) => format!("did you mean `{meant}`?"),
+                        None => String::new(),
+                    };
+                    let message = "expected one of `rudderstack`, `stdin`";
+                    cx.error(written.at, "unknown_value", message, &help)
+                }
+            }),
+        }
+    }
+
+    fn schema() -> Value {
+        let of = |name: &str, mut schema: Value| {
+            schema["type"] = "object".into();
+            schema["properties"]["type"] = json!({ "const": name });
+            schema["required"] = json!(["type"]);
+            schema
+        };
+        let [rudderstack, stdin] = TYPES;
+        json!({ "oneOf": [
+            of(rudderstack, RudderStackConfig::describe()),
+            of(stdin, StdinConfig::describe()),
+        ] })
+    }
+}
+
+/// Checks the write keys of a gateway.
+fn gateway(source: &RudderStackConfig, node: &Node, cx: &mut Context<'_>) {
+    if source.write_keys.is_empty() && !source.listen.ip().is_loopback() {
+        let message = "write keys are required, since `listen` is not a loopback address";
+        let fault = Diagnostic::error("write_keys_required", message)
+            .help("name the write keys that are accepted, or listen on 127.0.0.1");
+        cx.fault(node, "write_keys", fault);
+    }
+    if !cx.with_secrets() {
+        return;
+    }
+    for (index, write_key) in source.write_keys.iter().enumerate() {
+        let same = |other: &WriteKey| other.key.expose_secret() == write_key.key.expose_secret();
+        if source.write_keys.iter().take(index).any(same) {
+            let fault = Diagnostic::error("duplicate_write_key", "this write key is there twice")
+                .help("keep one of the two entries");
+            cx.fault(node, &format!("write_keys[{index}].key"), fault);
+        }
+    }
+}

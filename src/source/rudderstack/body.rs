@@ -1,0 +1,200 @@
+//! Reads and unzips request bodies within bounds: per body, for all bodies together, and in time.
+
+use std::io::Read as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
+use http_body_util::BodyExt as _;
+use hyper::body::Body;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::answer::Refusal;
+
+/// What the bodies of all requests together may hold before the pipeline takes them, in bytes.
+const ALL_BODIES: usize = 64 * 1024 * 1024;
+
+/// A body must have arrived within this time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes that are unzipped before other requests get their turn.
+const UNZIP_STEP: usize = 64 * 1024;
+
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The bounds of bodies.
+#[derive(Debug)]
+pub struct Bodies {
+    max_body: usize,
+    room: Arc<Semaphore>,
+}
+
+/// The bytes that one body holds, given back on drop.
+#[derive(Debug, Default)]
+pub struct Held(Option<OwnedSemaphorePermit>);
+
+impl Bodies {
+    /// Makes bounds for bodies of at most `max_body` bytes.
+    pub fn new(max_body: u64) -> Self {
+        let max_body = usize::try_from(max_body).unwrap_or(usize::MAX / 8);
+        // One body, zipped and unzipped, always has room.
+        let room = ALL_BODIES.max(max_body.saturating_mul(2)).min(Semaphore::MAX_PERMITS);
+        Self { max_body, room: Arc::new(Semaphore::new(room)) }
+    }
+
+    /// Reads a body and unzips it if its head says so.
+    pub async fn read<B>(&self, headers: &HeaderMap, body: B) -> Result<(Bytes, Held), Refusal>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let gzip = match headers.get(CONTENT_ENCODING).map(|value| value.as_bytes()) {
+            None | Some(b"") => false,
+            Some(coding) if coding.eq_ignore_ascii_case(b"identity") => false,
+            Some(coding) if coding.eq_ignore_ascii_case(b"gzip") => true,
+            Some(_) => return Err(Refusal::UnknownEncoding),
+        };
+        let mut held = Held::default();
+        let arrived = timeout(BODY_TIMEOUT, self.collect(body, &mut held));
+        let bytes = arrived.await.map_err(|_| Refusal::Unreadable)??;
+        if !gzip {
+            return Ok((Bytes::from(bytes), held));
+        }
+        let mut held = Held::default();
+        let unzipped = self.unzip(&bytes, &mut held).await?;
+        Ok((Bytes::from(unzipped), held))
+    }
+
+    async fn collect<B>(&self, mut body: B, held: &mut Held) -> Result<Vec<u8>, Refusal>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        if body.size_hint().lower() > self.max_body as u64 {
+            return Err(Refusal::TooLarge);
+        }
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| Refusal::Unreadable)?.into_data() else { continue };
+            self.extend(&mut bytes, &data, held)?;
+        }
+        Ok(bytes)
+    }
+
+    async fn unzip(&self, zipped: &[u8], held: &mut Held) -> Result<Vec<u8>, Refusal> {
+        let mut decoder = MultiGzDecoder::new(zipped);
+        let mut step = vec![0; UNZIP_STEP];
+        let mut bytes = Vec::new();
+        loop {
+            let n = decoder.read(&mut step).map_err(|_| Refusal::BrokenEncoding)?;
+            match step.get(..n) {
+                None | Some([]) => return Ok(bytes),
+                Some(data) => self.extend(&mut bytes, data, held)?,
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn extend(&self, bytes: &mut Vec<u8>, data: &[u8], held: &mut Held) -> Result<(), Refusal> {
+        if data.len() > self.max_body.saturating_sub(bytes.len()) {
+            return Err(Refusal::TooLarge);
+        }
+        let more = u32::try_from(data.len()).map_err(|_| Refusal::TooLarge)?;
+        let permit = Arc::clone(&self.room)
+            .try_acquire_many_owned(more)
+            .map_err(|_| Refusal::Unavailable(RETRY_AFTER))?;
+        match &mut held.0 {
+            Some(all) => all.merge(permit),
+            none => *none = Some(permit),
+        }
+        bytes.extend_from_slice(data);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use http::HeaderValue;
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
+
+    use super::*;
+
+    async fn read(bodies: &Bodies, coding: &'static str, body: &[u8]) -> Result<Bytes, Refusal> {
+        let mut headers = HeaderMap::new();
+        if coding != "-" {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
+        }
+        let body = Full::new(Bytes::copy_from_slice(body));
+        bodies.read(&headers, body).await.map(|(bytes, _)| bytes)
+    }
+
+    fn gzip(data: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[tokio::test]
+    async fn bodies_are_read_as_they_are_or_unzipped() {
+        let bodies = Bodies::new(1000);
+        assert_eq!(read(&bodies, "-", b"abc").await.unwrap(), "abc");
+        assert_eq!(read(&bodies, "identity", b"abc").await.unwrap(), "abc");
+        assert_eq!(read(&bodies, "gzip", &gzip(b"abc")).await.unwrap(), "abc");
+        let two = [gzip(b"abc"), gzip(b"def")].concat();
+        assert_eq!(read(&bodies, "gzip", &two).await.unwrap(), "abcdef");
+        for coding in ["br", "deflate", "zstd", "gzip, gzip"] {
+            let refusal = read(&bodies, coding, b"abc").await.unwrap_err();
+            assert_eq!(refusal, Refusal::UnknownEncoding, "{coding}");
+        }
+    }
+
+    #[tokio::test]
+    async fn broken_gzip_is_refused() {
+        let bodies = Bodies::new(1000);
+        let whole = gzip(b"abcdefgh");
+        for broken in [&whole[..whole.len() - 3], &b"{}"[..], b"", &[&whole[..], b"x"].concat()] {
+            assert_eq!(read(&bodies, "gzip", broken).await.unwrap_err(), Refusal::BrokenEncoding);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_unreadable() {
+        let frames = [Ok(Frame::data(Bytes::from_static(b"{"))), Err(std::io::Error::other("x"))];
+        let body = StreamBody::new(futures_util::stream::iter(frames));
+        let refusal = Bodies::new(1000).read(&HeaderMap::new(), body).await.unwrap_err();
+        assert_eq!(refusal, Refusal::Unreadable);
+    }
+
+    #[tokio::test]
+    async fn the_limit_holds_before_and_after_unzipping() {
+        let bodies = Bodies::new(1_000_000);
+        let whole = vec![b' '; 1_000_000];
+        assert_eq!(read(&bodies, "-", &whole).await.unwrap().len(), 1_000_000);
+        assert_eq!(read(&bodies, "gzip", &gzip(&whole)).await.unwrap().len(), 1_000_000);
+        let more = vec![b' '; 1_000_001];
+        assert_eq!(read(&bodies, "-", &more).await.unwrap_err(), Refusal::TooLarge);
+        let bomb = gzip(&vec![0; 50_000_000]);
+        assert!(bomb.len() < 1_000_000);
+        assert_eq!(read(&bodies, "gzip", &bomb).await.unwrap_err(), Refusal::TooLarge);
+    }
+
+    #[tokio::test]
+    async fn all_bodies_together_are_bounded_and_give_back_what_they_held() {
+        let bodies = Bodies::new(ALL_BODIES as u64 / 2);
+        let body = Bytes::from(vec![b' '; ALL_BODIES / 2]);
+        let headers = HeaderMap::new();
+        let one = bodies.read(&headers, Full::new(body.clone())).await.unwrap();
+        let two = bodies.read(&headers, Full::new(body.clone())).await.unwrap();
+        let three = bodies.read(&headers, Full::new(Bytes::from_static(b"x"))).await;
+        assert_eq!(three.unwrap_err(), Refusal::Unavailable(RETRY_AFTER));
+        drop((one, two));
+        bodies.read(&headers, Full::new(body)).await.unwrap();
+    }
+}

@@ -1,0 +1,306 @@
+//! One request from its head to its answer.
+//!
+//! The checks stand in the order of RudderStack's gateway, whose SDKs tell by the status alone
+//! whether to send again: 4xx drops the events, anything else repeats them.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::Utc;
+use http::header::ORIGIN;
+use http::request::Parts;
+use http::{Method, Request};
+use hyper::body::Body;
+use metrics::counter;
+use tokio::sync::Semaphore;
+use tracing::debug;
+
+use super::answer::{self, Answer, Refusal};
+use super::body::{Bodies, Held};
+use super::keys::{self, KeyedSource, Keys};
+use super::{SourceConfigView, client_ip, cors, pixel};
+use crate::config::{Ack, IpNetwork, RudderStackConfig};
+use crate::event::split::{Shape, Unsplit, split};
+use crate::source::{Batch, Incoming, Submit};
+
+/// Requests that may be in work at once.
+const MAX_REQUESTS: usize = 10_000;
+
+/// What a path stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Endpoint {
+    /// One event of this type.
+    Single(&'static str),
+    Batch,
+    Import,
+    Beacon,
+    /// A query string that is one event of this type.
+    Pixel(&'static str),
+    SourceConfig,
+    Health,
+    Version,
+}
+
+impl Endpoint {
+    fn of(path: &str) -> Option<Self> {
+        Some(match path {
+            "/v1/identify" => Self::Single("identify"),
+            "/v1/track" => Self::Single("track"),
+            "/v1/page" => Self::Single("page"),
+            "/v1/screen" => Self::Single("screen"),
+            "/v1/group" => Self::Single("group"),
+            "/v1/alias" => Self::Single("alias"),
+            "/v1/merge" => Self::Single("merge"),
+            "/v1/batch" => Self::Batch,
+            "/v1/import" => Self::Import,
+            "/beacon/v1/batch" => Self::Beacon,
+            "/pixel/v1/track" => Self::Pixel("track"),
+            "/pixel/v1/page" => Self::Pixel("page"),
+            "/sourceConfig" | "/sourceConfig/" => Self::SourceConfig,
+            "/health" | "/" => Self::Health,
+            "/version" => Self::Version,
+            _ => return None,
+        })
+    }
+
+    fn wrong_method(self, method: &Method) -> Option<Answer> {
+        match self {
+            Self::Single(_) | Self::Batch | Self::Import | Self::Beacon => {
+                (method != Method::POST).then(|| answer::wrong_method("POST"))
+            }
+            Self::Pixel(_) => (method != Method::GET).then(|| answer::wrong_method("GET")),
+            Self::SourceConfig | Self::Health | Self::Version => {
+                let read = method == Method::GET || method == Method::HEAD;
+                (!read).then(|| answer::wrong_method("GET, HEAD"))
+            }
+        }
+    }
+}
+
+/// Answers requests.
+#[derive(Debug)]
+pub struct Gateway<S> {
+    keys: Keys,
+    view: SourceConfigView,
+    ack: Ack,
+    trusted_proxies: Vec<IpNetwork>,
+    bodies: Bodies,
+    requests: Semaphore,
+    submit: S,
+}
+
+impl<S: Submit> Gateway<S> {
+    /// Makes a gateway that hands its events to `submit`.
+    pub fn new(config: &RudderStackConfig, view: SourceConfigView, submit: S) -> Self {
+        Self {
+            keys: Keys::new(&config.write_keys),
+            view,
+            ack: config.ack,
+            trusted_proxies: config.trusted_proxies.clone(),
+            bodies: Bodies::new(config.max_body),
+            requests: Semaphore::new(MAX_REQUESTS),
+            submit,
+        }
+    }
+
+    /// Answers one request of `peer`.
+    pub async fn answer<B>(&self, request: Request<B>, peer: IpAddr) -> Answer
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let (head, body) = request.into_parts();
+        if let Some(answer) = cors::preflight(&head.method, &head.headers) {
+            return answer;
+        }
+        let endpoint = Endpoint::of(head.uri.path());
+        let mut answer = match endpoint {
+            None => answer::not_found(),
+            Some(endpoint) => match endpoint.wrong_method(&head.method) {
+                Some(answer) => answer,
+                None => self.endpoint(endpoint, &head, body, peer).await.unwrap_or_else(refuse),
+            },
+        };
+        cors::share(&mut answer, head.headers.get(ORIGIN));
+        debug!(?endpoint, status = answer.status().as_u16(), "Request answered.");
+        answer
+    }
+
+    async fn endpoint<B>(
+        &self,
+        endpoint: Endpoint,
+        head: &Parts,
+        body: B,
+        peer: IpAddr,
+    ) -> Result<Answer, Refusal>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let Ok(_in_work) = self.requests.try_acquire() else {
+            return Err(Refusal::Unavailable(Duration::from_secs(1)));
+        };
+        let query = head.uri.query().unwrap_or_default();
+        let (shape, set_type) = match endpoint {
+            Endpoint::Single(kind) => (Shape::Single, Some(kind)),
+            Endpoint::Batch | Endpoint::Import | Endpoint::Beacon => (Shape::Batch, None),
+            Endpoint::Pixel(kind) => {
+                self.pixel(query, kind, head, peer).await;
+                return Ok(answer::gif());
+            }
+            Endpoint::SourceConfig => return self.source_config(head),
+            Endpoint::Health => return Ok(health()),
+            Endpoint::Version => {
+                let version = serde_json::json!({ "Version": env!("CARGO_PKG_VERSION") });
+                return Ok(answer::json(version.to_string().into_bytes()));
+            }
+        };
+        let source = if endpoint == Endpoint::Beacon {
+            let key = pixel::parameter(query, "writeKey").filter(|key| !key.is_empty());
+            self.keys.find(&key.ok_or(Refusal::NoKeyInQuery)?)?
+        } else {
+            self.keys.find(&keys::from_header(&head.headers).ok_or(Refusal::NoKeyInHeader)?)?
+        };
+        if !source.enabled {
+            return Err(Refusal::Disabled);
+        }
+        let (body, held) = self.bodies.read(&head.headers, body).await?;
+        let events = match split(&body, shape) {
+            // An import of nothing is done.
+            Err(Unsplit::Empty) if endpoint == Endpoint::Import => return Ok(answer::ok()),
+            events => events.map_err(Refusal::Unsplit)?,
+        };
+        self.hand_in(source, events, set_type, head, peer, held).await?;
+        Ok(answer::ok())
+    }
+
+    /// Takes a pixel's event. The image is shown whatever becomes of it.
+    async fn pixel(&self, query: &str, kind: &'static str, head: &Parts, peer: IpAddr) {
+        let taken = async {
+            let key = pixel::parameter(query, "writeKey").filter(|key| !key.is_empty());
+            let source = self.keys.find(&key.ok_or(Refusal::NoKeyInQuery)?)?;
+            if !source.enabled {
+                return Err(Refusal::Disabled);
+            }
+            let Some(event) = pixel::event(query, kind, Utc::now()) else { return Ok(()) };
+            let events = split(&event, Shape::Single).map_err(Refusal::Unsplit)?;
+            self.hand_in(source, events, Some(kind), head, peer, Held::default()).await
+        };
+        if let Err(refusal) = taken.await {
+            count_refusal(refusal);
+        }
+    }
+
+    async fn hand_in(
+        &self,
+        source: &KeyedSource,
+        events: Vec<Bytes>,
+        set_type: Option<&'static str>,
+        head: &Parts,
+        peer: IpAddr,
+        held: Held,
+    ) -> Result<(), Refusal> {
+        let count = events.len() as u64;
+        let size: usize = events.iter().map(Bytes::len).sum();
+        let elements = events.into_iter().zip(0..);
+        let batch = Batch {
+            elements: elements
+                .map(|(json, position)| Incoming { json: Ok(json), position })
+                .collect(),
+            set_type,
+            origin: source.origin.clone(),
+            received_at: Utc::now(),
+            client_ip: Some(client_ip(&head.headers, peer, &self.trusted_proxies)),
+        };
+        let acknowledged = self.submit.submit(batch, Duration::ZERO, self.ack).await?;
+        // From here on the pipeline's own bound covers the bytes.
+        drop(held);
+        acknowledged.await?;
+        let labels = [
+            ("component_id", metrics::SharedString::from(source.origin.source.clone())),
+            ("component_kind", "source".into()),
+            ("component_type", "rudderstack".into()),
+        ];
+        counter!("component_received_events_total", &labels).increment(count);
+        counter!("component_received_bytes_total", &labels).increment(size as u64);
+        Ok(())
+    }
+
+    fn source_config(&self, head: &Parts) -> Result<Answer, Refusal> {
+        let key = keys::from_header(&head.headers).ok_or(Refusal::NoKeyInHeader)?;
+        // A disabled source is told so: the SDK then stops by itself.
+        let source = self.keys.find(&key)?;
+        Ok(answer::json(self.view.json(&source.origin, &key, source.enabled)))
+    }
+}
+
+fn refuse(refusal: Refusal) -> Answer {
+    count_refusal(refusal);
+    refusal.answer()
+}
+
+fn count_refusal(refusal: Refusal) {
+    counter!(
+        "component_errors_total",
+        "component_kind" => "source",
+        "component_type" => "rudderstack",
+        "error_type" => refusal.label(),
+        "stage" => "receiving"
+    )
+    .increment(1);
+}
+
+fn health() -> Answer {
+    let health = serde_json::json!({
+        "appType": "EMBEDDED",
+        "server": "UP",
+        "db": "UP",
+        "acceptingEvents": "TRUE",
+        "routingEvents": "TRUE",
+        "mode": "NORMAL",
+        "backendConfigMode": "FILE",
+        "lastSync": "",
+        "lastRegulationSync": "",
+    });
+    answer::json(health.to_string().into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::source::Refused;
+    use crate::source::rudderstack::source_config;
+    use crate::source::submit::Acknowledged;
+
+    #[derive(Clone, Debug)]
+    struct Nobody;
+
+    impl Submit for Nobody {
+        async fn submit(&self, _: Batch, _: Duration, _: Ack) -> Result<Acknowledged, Refused> {
+            panic!("nothing may be submitted");
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_beyond_the_bound_are_refused_before_anything_else() {
+        let config = RudderStackConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            write_keys: vec![],
+            ack: Ack::Buffered,
+            max_body: 1000,
+            trusted_proxies: vec![],
+        };
+        let gateway = Gateway::new(&config, source_config::tests::view(), Nobody);
+        let peer = "127.0.0.1".parse().unwrap();
+        let ask = || {
+            let body = Full::new(Bytes::from_static(b"{}"));
+            gateway.answer(Request::post("/v1/track").body(body).unwrap(), peer)
+        };
+        assert_eq!(ask().await.status(), 401);
+        assert_eq!(gateway.requests.forget_permits(MAX_REQUESTS), MAX_REQUESTS);
+        let answer = ask().await;
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.headers()["retry-after"], "1");
+    }
+}
