@@ -1,1 +1,169 @@
-//! The admin endpoints (skeleton).
+//! The operator's endpoints: health, metrics, status, and control.
+//!
+//! Speaks HTTP/1.1 and knows nothing of the pipeline but [`Process`]. Errors are `text/plain`.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /livez` | 200 while the process runs |
+//! | `GET /readyz` | 200, or 503 with the reasons why new events cannot be accepted |
+//! | `GET /metrics` | Prometheus' text format |
+//! | `GET /status` | JSON, see [`status::Status`] |
+//! | `POST /reload` | loads the scripts anew; 422 with the diagnostics if they are refused |
+//! | `POST /pause`, `POST /resume` | stops and continues delivery; events are still accepted |
+//! | `POST /replay` | 501: not yet supported |
+
+mod access;
+mod answer;
+pub mod status;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use http::{Method, Request};
+use hyper::body::Body;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use secrecy::SecretString;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use self::answer::Answer;
+use self::status::Status;
+
+/// Connections that are served at once; more wait to be accepted.
+const CONNECTIONS: usize = 64;
+
+/// How long a client may take for the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long open requests may take after the stop.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Pause after the system refused a connection, such as for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// What the endpoints see of the process.
+pub trait Process: Send + Sync + 'static {
+    /// Returns why new events cannot be accepted; empty when they can.
+    fn unready(&self) -> Vec<String>;
+
+    /// Returns the metrics in Prometheus' text format, or `None` without a recorder.
+    fn metrics(&self) -> Option<String>;
+
+    /// Returns the state of everything.
+    fn status(&self) -> Status;
+
+    /// Loads the scripts anew; returns their hash, or text with the reasons why they are refused.
+    fn reload(&self) -> BoxFuture<'_, Result<String, String>>;
+
+    /// Stops delivery.
+    fn pause(&self);
+
+    /// Goes on with delivery.
+    fn resume(&self);
+}
+
+/// The server of the endpoints.
+pub struct Admin<P> {
+    process: Arc<P>,
+    token: Option<SecretString>,
+}
+
+impl<P> std::fmt::Debug for Admin<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").field("has_token", &self.token.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl<P: Process> Admin<P> {
+    /// Makes a server; with a token every request must carry it.
+    pub fn new(process: Arc<P>, token: Option<SecretString>) -> Self {
+        Self { process, token }
+    }
+
+    /// Serves until `stop`, then finishes open requests for a moment.
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let admin = Arc::new(self);
+        let graceful = GracefulShutdown::new();
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            // Nothing is lost when `stop` wins: a connection that is not accepted is refused by
+            // the system once the listener is gone.
+            let accepted = tokio::select! {
+                accepted = accept(&listener, &room) => accepted,
+                () = &mut stop => break,
+            };
+            let Some((stream, place)) = accepted else { continue };
+            let admin = Arc::clone(&admin);
+            let service = service_fn(move |request| {
+                let admin = Arc::clone(&admin);
+                async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            let connection = graceful.watch(connection);
+            tokio::spawn(async move {
+                // A client that goes away is its own affair.
+                drop(connection.await);
+                drop(place);
+            });
+        }
+        drop(listener);
+        drop(tokio::time::timeout(GRACE, graceful.shutdown()).await);
+    }
+
+    async fn answer<B: Body>(&self, request: &Request<B>) -> Answer {
+        if let Some(refusal) = access::refuse(request, self.token.as_ref()) {
+            return refusal;
+        }
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        let acts = *request.method() == Method::POST;
+        match request.uri().path() {
+            "/livez" | "/readyz" | "/metrics" | "/status" if !reads => {
+                answer::wrong_method("GET, HEAD")
+            }
+            "/reload" | "/pause" | "/resume" | "/replay" if !acts => answer::wrong_method("POST"),
+            "/livez" => answer::text("live"),
+            "/readyz" => answer::ready(&self.process.unready()),
+            "/metrics" => answer::metrics(self.process.metrics()),
+            "/status" => answer::json(&self.process.status()),
+            "/reload" => answer::reloaded(self.process.reload().await),
+            "/pause" => {
+                self.process.pause();
+                answer::text("delivery is paused; events are still accepted")
+            }
+            "/resume" => {
+                self.process.resume();
+                answer::text("delivery goes on")
+            }
+            "/replay" => answer::not_supported("replay is not yet supported"),
+            _ => answer::not_found(),
+        }
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(room).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, place)),
+        Err(error) => {
+            tracing::warn!(%error, "An admin connection could not be accepted.");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! From the buffer to Customer.io: order per person, batches, limits, answers, retries.
 //!
-//! (skeleton)
+//! One task owns order, timers, and what is under way; requests are tasks of their own. Nothing here
+//! is shared but the [`DeliveryHandle`], so there are no locks in the way of an operation:
+//!
+//! `buffer → order (who may go) → batch → limit → client → reply → settle | retry | dead letter`
 
 pub mod batch;
 pub mod client;
@@ -10,6 +13,12 @@ pub mod order;
 pub mod reply;
 pub mod retry;
 
+mod control;
+mod courier;
+mod metering;
+mod parcel;
+mod progress;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +26,10 @@ use futures_util::future::BoxFuture;
 
 use crate::buffer::{Buffer, Sequence};
 use crate::config::CustomerIoConfig;
-use crate::outcome::{Outcome, Reason};
+use crate::outcome::Outcome;
 
+pub use client::Client;
+pub use control::DeliveryHandle;
 pub use dead_letter::{DeadLetter, DeadLetters};
 
 /// What became of one operation of a batch.
@@ -28,6 +39,10 @@ pub enum Verdict {
     Delivered,
     /// Refused for good.
     Rejected(Refusal),
+    /// Not applied, through no fault of its own: send again at once.
+    Again,
+    /// Refused for a reason that passes (`retry.item_reasons`): send again later.
+    Later(Refusal),
     /// May have been applied or not: resend singly, with the same ids.
     Unknown,
 }
@@ -50,7 +65,7 @@ pub struct Refusal {
 pub enum Reply {
     /// One verdict per operation.
     Items(Vec<Verdict>),
-    /// Try the same again. `counts` is false for 429 and 503 with `Retry-After`.
+    /// Try the same again. With `after`, and after a 429, it is not a failure that counts.
     Retry {
         /// How long the server asked to wait.
         after: Option<Duration>,
@@ -69,7 +84,8 @@ pub enum Reply {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
     /// Closed code: `unauthorized`, `forbidden`, `protocol`, `redirected`, `proxy`, `tls`,
-    /// `wrong_workspace`.
+    /// `wrong_region`, `wrong_workspace`; from a probe also `unreachable`, which says nothing about
+    /// the reason for which delivery is held.
     pub code: &'static str,
     /// Text for the operator; names URL and status, never a secret.
     pub message: String,
@@ -102,23 +118,34 @@ pub struct DeliveryStatus {
 /// Called once for every event whose operations have all ended, after its dead letter is durable.
 pub type OnSettled = Arc<dyn Fn(Sequence, &Outcome) + Send + Sync>;
 
-/// Control of a running delivery.
-#[derive(Clone, Debug)]
-pub struct DeliveryHandle {}
+/// How delivery paces itself, as far as the `customerio` section does not say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Operations that are read ahead of those that travel (`buffer.read_ahead`). Operations that
+    /// wait behind their own person's do not count, up to eight times as many.
+    pub read_ahead: usize,
+    /// Events that are read ahead weigh at most about this many bytes.
+    pub read_ahead_bytes: u64,
+    /// First pause between probes of a held delivery; doubles with each.
+    pub probe_first: Duration,
+    /// Longest pause between probes.
+    pub probe_longest: Duration,
+    /// Shortest wait for a `Retry-After`.
+    pub least_asked_wait: Duration,
+    /// First pause after dead letters could not be written; doubles up to 30 times as much.
+    pub dead_letter_pause: Duration,
+}
 
-impl DeliveryHandle {
-    /// Returns the state.
-    #[must_use]
-    pub fn status(&self) -> DeliveryStatus {
-        todo!()
-    }
-    /// Stops sending until [`DeliveryHandle::resume`]; events are still accepted.
-    pub fn pause(&self) {
-        todo!()
-    }
-    /// Goes on.
-    pub fn resume(&self) {
-        todo!()
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            read_ahead: 20_000,
+            read_ahead_bytes: 256 << 20,
+            probe_first: Duration::from_secs(5),
+            probe_longest: Duration::from_secs(300),
+            least_asked_wait: Duration::from_secs(1),
+            dead_letter_pause: Duration::from_secs(1),
+        }
     }
 }
 
@@ -133,7 +160,25 @@ pub fn start(
     dead_letters: Arc<DeadLetters>,
     on_settled: OnSettled,
 ) -> (DeliveryHandle, tokio::task::JoinHandle<()>) {
-    let _ = (buffer, destination, config, dead_letters, on_settled);
-    let _: Option<Reason> = None;
-    todo!()
+    start_paced(buffer, destination, config, dead_letters, on_settled, Pace::default())
 }
+
+/// As [`start`], with a pace of one's own.
+pub fn start_paced(
+    buffer: Arc<dyn Buffer>,
+    destination: Arc<dyn Destination>,
+    config: &CustomerIoConfig,
+    dead_letters: Arc<DeadLetters>,
+    on_settled: OnSettled,
+    pace: Pace,
+) -> (DeliveryHandle, tokio::task::JoinHandle<()>) {
+    let (handle, orders) = DeliveryHandle::new(f64::from(config.requests_per_second));
+    let ends = courier::Ends { buffer, destination, dead_letters, on_settled };
+    let courier = courier::Courier::new(ends, config, pace, handle.clone());
+    (handle, tokio::spawn(courier.run(orders)))
+}
+
+#[cfg(test)]
+mod sandbox_tests;
+#[cfg(test)]
+mod tests;

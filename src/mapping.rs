@@ -1,19 +1,38 @@
 //! From event to operations by VRL scripts: compile, run, reload, test.
 //!
-//! The only place that knows VRL's compiler.
+//! The only place that knows VRL's compiler. What a script returns is checked elsewhere
+//! ([`crate::operation`]); here it is a value.
 
+mod compile;
+mod diagnose;
+mod functions;
+mod guard;
+mod needs;
+pub mod reload;
+mod run;
 pub mod scripts;
+mod shape;
+mod source;
+mod suite;
 
-use std::path::Path;
 use std::sync::Arc;
 
-use vrl::value::Value;
+use sha2::{Digest, Sha256};
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::event::{Plan, TypeIndex};
-use crate::outcome::Reason;
 
+use self::needs::Proof;
+use self::run::Script;
+use self::source::Source;
+
+pub use run::{Mapped, Mapper};
 pub use scripts::Scripts;
+pub use suite::{Check, SuiteReport, run_suite};
+
+/// Stack of threads that compile or run scripts: VRL's parser and runtime recurse without a limit
+/// of their own, and this is room for what `guard` lets pass.
+pub const STACK_BYTES: usize = 16 << 20;
 
 /// Values that scripts see as `%customerio.<name>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +51,21 @@ impl Default for Settings {
 
 /// Compiled scripts: an immutable snapshot, swapped whole on reload.
 #[derive(Debug)]
-pub struct Mapping {}
+pub struct Mapping {
+    plan: Arc<Plan>,
+    types: Vec<TypeScript>,
+    settings: Settings,
+    warnings: Vec<Diagnostic>,
+    hash: String,
+}
+
+#[derive(Debug)]
+struct TypeScript {
+    name: String,
+    source: Arc<Source>,
+    file: String,
+    proof: Proof,
+}
 
 impl Mapping {
     /// Compiles every listed script and proves what may be pruned.
@@ -41,82 +74,120 @@ impl Mapping {
     ///
     /// All diagnostics of all scripts, with file, line, and column.
     pub fn load(scripts: &Scripts, settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
-        let _ = (scripts, settings);
-        todo!()
+        let (mut types, mut warnings, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, files) in &scripts.list {
+            match load_type(scripts, name, files) {
+                Ok((script, more)) => {
+                    types.push(script);
+                    warnings.extend(more);
+                }
+                Err(more) => faults.extend(more),
+            }
+        }
+        // Shared files are part of several programs; what is wrong in them is told once.
+        for list in [&mut warnings, &mut faults] {
+            let mut seen: Vec<Diagnostic> = Vec::new();
+            list.retain(|d| {
+                !seen.contains(d) && {
+                    seen.push(d.clone());
+                    true
+                }
+            });
+        }
+        if faults.iter().any(|d| d.severity == Severity::Error) {
+            return Err(faults);
+        }
+        let plan =
+            types.iter().map(|t| (Arc::from(t.name.as_str()), t.proof.need.clone())).collect();
+        Ok(Self {
+            plan: Arc::new(Plan::new(plan)),
+            types,
+            settings: settings.clone(),
+            warnings,
+            hash: hash(scripts),
+        })
     }
 
     /// Returns what the decoder has to build per type.
     #[must_use]
     pub fn plan(&self) -> &Arc<Plan> {
-        todo!()
+        &self.plan
     }
 
     /// Returns warnings of the compilation.
     #[must_use]
     pub fn warnings(&self) -> &[Diagnostic] {
-        todo!()
+        &self.warnings
     }
 
-    /// Returns the SHA-256 (hex, first 16 digits) of the scripts and their list.
+    /// Returns a remark for each type whose events are built whole, and why: it maps slower.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let note = |t: &TypeScript| {
+            let why = t.proof.why_all?;
+            Some(format!("{}: {} events are built whole, because {why}", t.file, t.name))
+        };
+        self.types.iter().filter_map(note).collect()
+    }
+
+    /// Returns the SHA-256 (first 16 hexadecimal digits) of the scripts and their list.
     #[must_use]
     pub fn hash(&self) -> &str {
-        todo!()
+        &self.hash
     }
 
     /// Returns the name of the last file of the type's list, such as `track.vrl`.
     #[must_use]
     pub fn file(&self, index: TypeIndex) -> &str {
-        let _ = index;
-        todo!()
+        self.types.get(usize::from(index.0)).map_or("", |t| &t.file)
     }
 
     /// Makes a worker; every thread has its own (programs are compiled once per worker, so that
-    /// reference counts are not shared between cores). Run it on a thread with a 16 MiB stack.
+    /// reference counts are not shared between cores). Run it on a thread with a stack of
+    /// [`STACK_BYTES`].
     #[must_use]
     pub fn worker(self: &Arc<Self>) -> Mapper {
-        todo!()
+        let script = |t: &TypeScript| Script {
+            source: Arc::clone(&t.source),
+            program: compile::for_running(&t.source),
+        };
+        Mapper::new(self.types.iter().map(script).collect(), &self.settings)
     }
 }
 
-/// Runs scripts on one thread.
-#[derive(Debug)]
-pub struct Mapper {}
-
-/// What a run gave.
-#[derive(Debug)]
-pub enum Mapped {
-    /// The value of `.` at the end, not checked yet.
-    Root(Value),
-    /// The script called `abort`.
-    Dropped(Reason),
-    /// The script failed, used up its budget, or panicked.
-    Failed(Reason),
-}
-
-impl Mapper {
-    /// Runs the type's script on the event's value.
-    pub fn map(&mut self, index: TypeIndex, event: Value) -> Mapped {
-        let _ = (index, event);
-        todo!()
+fn load_type(
+    scripts: &Scripts,
+    name: &str,
+    files: &[String],
+) -> Result<(TypeScript, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut pieces = Vec::new();
+    for file in files {
+        let Some(text) = scripts.text(file) else {
+            let fault = Diagnostic::error("unreadable", "the file is listed but not there");
+            return Err(vec![fault.at(Place { file: scripts.shown(file), ..Place::default() })]);
+        };
+        pieces.push((scripts.shown(file), text));
     }
+    let source = Source::join(pieces.iter().map(|(file, text)| (file.as_str(), *text)));
+    let source = Arc::new(source.map_err(|fault| vec![fault])?);
+    let compiled = compile::check(&source)?;
+    let file = files.last().cloned().unwrap_or_default();
+    let script = TypeScript { name: name.to_owned(), source, file, proof: compiled.proof };
+    Ok((script, compiled.warnings))
 }
 
-/// Result of the mapping's own tests.
-#[derive(Debug, Default)]
-pub struct SuiteReport {
-    /// Cases that passed.
-    pub passed: usize,
-    /// Failed cases: file, case name, and text with the difference.
-    pub failed: Vec<(String, String, String)>,
-    /// Files that could not be read as tests.
-    pub diagnostics: Vec<Diagnostic>,
-    /// Remarks on coverage: scripts without a case, paths that no test event contains.
-    pub notes: Vec<String>,
-}
-
-/// Runs the tests in the given files or folders (default: `tests/` beside the scripts).
-#[must_use]
-pub fn run_suite(scripts: &Scripts, settings: &Settings, paths: &[&Path]) -> SuiteReport {
-    let _ = (scripts, settings, paths);
-    todo!()
+fn hash(scripts: &Scripts) -> String {
+    let mut digest = Sha256::new();
+    let mut part = |text: &str| {
+        digest.update((text.len() as u64).to_be_bytes());
+        digest.update(text.as_bytes());
+    };
+    for (name, files) in &scripts.list {
+        part(name);
+        for file in files {
+            part(file);
+            part(scripts.text(file).unwrap_or_default());
+        }
+    }
+    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -236,6 +236,15 @@ impl Tally {
         *self.ended.entry(key).or_default() += 1;
     }
 
+    /// Adds everything that another tally counts.
+    pub fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.buffered += other.buffered;
+        for (key, n) in &other.ended {
+            *self.ended.entry(*key).or_default() += n;
+        }
+    }
+
     /// Adds one event that was stored in the buffer.
     pub fn buffer(&mut self) {
         self.received += 1;

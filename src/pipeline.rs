@@ -1,1 +1,240 @@
-//! Sources and sink: start, drain, stop (skeleton).
+//! The whole machine: sources, sink, and endpoints; start, drain, stop.
+//!
+//! [`Pipeline::start`] opens everything in an order in which a mistake shows before any event is
+//! accepted; [`Pipeline::run_until`] ends everything in the order of the data.
+
+mod control;
+mod listen;
+mod reload;
+mod sources;
+pub mod stop;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use self::control::Control;
+use self::listen::Listeners;
+use self::reload::Reloader;
+use self::sources::Sources;
+use self::stop::Stop;
+use crate::admin::Admin;
+use crate::config::Config;
+use crate::delivery::Destination;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::mapping::Scripts;
+use crate::sink::{Builder, CustomerIoSink, Drained, SinkHandle};
+use crate::source::stdin::Progress;
+
+pub use control::Render;
+
+/// A running pipeline.
+#[derive(Debug)]
+pub struct Pipeline {
+    sink: CustomerIoSink,
+    sources: Sources,
+    control: Arc<Control>,
+    admin: JoinHandle<()>,
+    stop_admin: oneshot::Sender<()>,
+    admin_address: std::net::SocketAddr,
+    watcher: Option<JoinHandle<()>>,
+    drain_timeout: Duration,
+}
+
+/// What the surroundings of a pipeline provide, beside its configuration.
+#[derive(Default)]
+pub struct Surroundings {
+    /// Renders `/metrics`, if the process has a recorder.
+    pub render: Option<Render>,
+    /// Takes the place of Customer.io, for tests.
+    pub destination: Option<Arc<dyn Destination>>,
+}
+
+impl std::fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut form = f.debug_struct("Surroundings");
+        form.field("render", &self.render.is_some()).field("destination", &self.destination);
+        form.finish()
+    }
+}
+
+/// How a pipeline ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// How the drain ended, and the final account.
+    pub drained: Drained,
+    /// Whether standard input was the only source.
+    pub stdin_alone: bool,
+    /// Sources that ended by an error or a defect; texts for the operator.
+    pub broken: Vec<String>,
+}
+
+impl Pipeline {
+    /// Opens listeners, scripts, dead letters, and client, and starts every task.
+    ///
+    /// Customer.io need not be reachable: delivery checks the credentials by itself, and events
+    /// are accepted and kept meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, at once: addresses in use, scripts that do not compile, a data
+    /// directory that cannot be written.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub async fn start(
+        config: Config,
+        surroundings: Surroundings,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let mut faults = Vec::new();
+        let listeners = Listeners::bind(&config).map_err(|more| faults.extend(more)).ok();
+        let sink = start_sink(&config, surroundings.destination).await;
+        let sink = sink.map_err(|more| faults.extend(more)).ok();
+        let (Some(listeners), Some(sink)) = (listeners, sink) else { return Err(faults) };
+
+        let handle = sink.handle();
+        tell_about(&handle, &config);
+        let reloader = Arc::new(Reloader::new(&config.mapping, handle.clone()));
+        let watcher = Reloader::watch(&reloader, config.mapping.watch);
+        let control = Arc::new(Control::new(handle.clone(), reloader, surroundings.render));
+
+        let (stop_admin, stopped) = oneshot::channel();
+        let admin_address = listeners.admin_address;
+        let admin = Admin::new(Arc::clone(&control), config.admin.token.clone());
+        let admin = tokio::spawn(admin.serve(listeners.admin, stopped.map(|_| ())));
+        tracing::info!(address = %admin_address, "Admin endpoints listen.");
+        let sources = Sources::start(listeners.sources, handle.intake());
+        let drain_timeout = config.drain_timeout;
+        let all = Self {
+            sink,
+            sources,
+            control,
+            admin,
+            stop_admin,
+            admin_address,
+            watcher,
+            drain_timeout,
+        };
+        Ok(all)
+    }
+
+    /// Returns access to the running sink.
+    #[must_use]
+    pub fn handle(&self) -> SinkHandle {
+        self.sink.handle()
+    }
+
+    /// Returns the addresses on which sources listen, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> &[std::net::SocketAddr] {
+        self.sources.addresses()
+    }
+
+    /// Returns the address of the admin endpoints.
+    #[must_use]
+    pub fn admin_address(&self) -> std::net::SocketAddr {
+        self.admin_address
+    }
+
+    /// Returns how far standard input was read, if it is a source.
+    #[must_use]
+    pub fn stdin_progress(&self) -> Option<Arc<Progress>> {
+        self.sources.stdin_progress().map(Arc::clone)
+    }
+
+    /// Tells whether standard input is the only source, so that the pipeline ends with it.
+    #[must_use]
+    pub fn is_stdin_alone(&self) -> bool {
+        self.sources.is_stdin_alone()
+    }
+
+    /// Runs until the first request to stop, or until all input has ended; then stops in the order
+    /// of the data: sources, mapping, buffer, delivery.
+    ///
+    /// After a request, the stop takes at most `drain_timeout`, and a second request ends it at
+    /// once; what is left stays in the buffer. After the end of all input there is no limit until
+    /// a request comes.
+    pub async fn run_until(mut self, stop: Stop) -> Ended {
+        tokio::select! {
+            () = stop.requested(1) => tracing::info!("Stopping."),
+            () = self.sources.ended() => tracing::info!("All input has ended."),
+        }
+        self.control.stopping();
+        if let Some(watcher) = &self.watcher {
+            watcher.abort();
+        }
+        let drain_timeout = self.drain_timeout;
+        let patience = async move {
+            stop.requested(1).await;
+            tokio::select! {
+                () = tokio::time::sleep(drain_timeout) => {}
+                () = stop.requested(2) => tracing::warn!("Stopping without waiting for deliveries."),
+            }
+        };
+        let patience = patience.boxed().shared();
+
+        self.sources.stop();
+        tokio::select! {
+            () = self.sources.ended() => {}
+            () = patience.clone() => {}
+        }
+        let (stdin_alone, broken) = (self.sources.is_stdin_alone(), self.sources.abort());
+        let drained = self.sink.drain_until(patience).await;
+
+        // Last, so that probes and metrics can follow the drain. Nobody listens if it is gone.
+        self.stop_admin.send(()).ok();
+        drop(self.admin.await);
+        Ended { drained, stdin_alone, broken }
+    }
+}
+
+async fn start_sink(
+    config: &Config,
+    destination: Option<Arc<dyn Destination>>,
+) -> Result<CustomerIoSink, Vec<Diagnostic>> {
+    let Some(customerio) = config.customerio.clone() else {
+        let missing = Diagnostic::error("missing_section", "the section `customerio` is missing");
+        return Err(vec![missing.help("add it with `site_id` and `api_key` of the workspace")]);
+    };
+    let scripts = match &config.mapping.dir {
+        Some(dir) => Scripts::read(dir)?,
+        None => Scripts::built_in(),
+    };
+    let mut builder = Builder::from_config(config, customerio).mappings(scripts);
+    if let Some(destination) = destination {
+        builder = builder.destination(destination);
+    }
+    builder.build().await
+}
+
+/// Says at the start what an operator has to know.
+fn tell_about(sink: &SinkHandle, config: &Config) {
+    let rules = sink.rules();
+    for warning in rules.mapping.warnings().iter().filter(|w| w.severity == Severity::Warning) {
+        tracing::warn!(code = warning.code, "A script has a warning: {}.", warning.message);
+    }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        scripts = rules.mapping.hash(),
+        data_dir = %config.data_dir.display(),
+        "Started.",
+    );
+    if !sink.is_durable() {
+        tracing::warn!(
+            max_bytes = config.buffer.max_size,
+            "The buffer is in memory: events that were accepted and not yet delivered are lost if \
+             the process is killed. A stop by signal delivers them first, within drain_timeout. \
+             With `ack: delivered` senders keep their events until these are delivered.",
+        );
+    }
+    if config.customerio.as_ref().is_some_and(|customerio| customerio.allow_insecure) {
+        tracing::warn!("`allow_insecure` is set: credentials may travel unencrypted.");
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,1 +1,360 @@
-//! The sink: mapping threads, buffer, and delivery behind one type (skeleton).
+//! The sink: filter → map → buffer → deliver behind one type.
+//!
+//! [`CustomerIoSink`] owns the running stages, [`SinkHandle`] is what sources, endpoints, and
+//! embedding programs hold. It installs nothing global: no subscriber, recorder, or signal handler.
+
+mod account;
+mod append;
+mod builder;
+mod front;
+mod group;
+mod reorder;
+mod rules;
+mod trouble;
+mod workers;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use chrono::{DateTime, Utc};
+use futures_util::{Stream, StreamExt};
+use tokio::task::JoinHandle;
+
+use self::account::Account;
+use self::front::{Front, Width};
+use self::trouble::Trouble;
+use self::workers::Busy;
+use crate::buffer::{Buffer, BufferStats};
+use crate::config::CustomerIoConfig;
+use crate::delivery::{self, DeadLetters, DeliveryHandle, DeliveryStatus, Destination, Pace};
+use crate::outcome::{Ledger, LedgerSnapshot};
+use crate::source::{Batch, Intake, Receipt, Refused};
+
+pub use builder::Builder;
+pub use rules::Rules;
+pub use workers::on_mapping_stack;
+
+/// How many batches [`CustomerIoSink::run`] has under way before it waits for the first.
+const AHEAD: usize = 64;
+
+/// A running sink.
+///
+/// Dropping it closes its intake; what is inside still goes its way in the background.
+#[derive(Debug)]
+pub struct CustomerIoSink {
+    handle: SinkHandle,
+    appender: JoinHandle<()>,
+    delivery: JoinHandle<()>,
+}
+
+/// Access to a running sink; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SinkHandle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    intake: Intake,
+    ledger: Arc<Ledger>,
+    account: Arc<Account>,
+    trouble: Arc<Trouble>,
+    busy: Arc<Busy>,
+    threads: usize,
+    rules: Arc<ArcSwap<Rules>>,
+    loaded_at: ArcSwap<DateTime<Utc>>,
+    buffer: Arc<dyn Buffer>,
+    destination: Arc<dyn Destination>,
+    delivery: DeliveryHandle,
+    delivery_task: tokio::task::AbortHandle,
+}
+
+/// What a sink is made of; see [`CustomerIoSink::builder`] for the usual way to it.
+#[derive(Debug)]
+pub struct Parts {
+    /// Filter and mapping to begin with.
+    pub rules: Rules,
+    /// Where mapped events wait.
+    pub buffer: Arc<dyn Buffer>,
+    /// Where they go.
+    pub destination: Arc<dyn Destination>,
+    /// How they go there.
+    pub customerio: CustomerIoConfig,
+    /// How far delivery looks ahead, and how it paces itself.
+    pub pace: Pace,
+    /// Where failed and rejected events go.
+    pub dead_letters: Arc<DeadLetters>,
+    /// Mapping threads; `None`: one per core.
+    pub threads: Option<usize>,
+    /// Bytes that batches may hold together before they are in the buffer.
+    pub intake_bytes: usize,
+}
+
+/// Everything that metrics, `/status`, and `/readyz` show of a sink.
+#[derive(Clone, Debug)]
+pub struct SinkStats {
+    /// The account of all events.
+    pub ledger: LedgerSnapshot,
+    /// Fill level of the buffer.
+    pub buffer: BufferStats,
+    /// State of the delivery.
+    pub delivery: DeliveryStatus,
+    /// Working time of all mapping threads together.
+    pub mapping_worked: Duration,
+    /// Number of mapping threads.
+    pub mapping_threads: usize,
+    /// Hash of the scripts in force.
+    pub script_hash: Arc<str>,
+    /// Since when they are in force.
+    pub scripts_loaded_at: DateTime<Utc>,
+    /// Why new events cannot be accepted; empty when they can.
+    pub unavailable: Vec<String>,
+}
+
+/// How a drain ended.
+#[derive(Clone, Debug)]
+pub struct Drained {
+    /// Whether everything that had been accepted was mapped and stored.
+    pub stored: bool,
+    /// Events that are still in the buffer.
+    pub undelivered: u64,
+    /// Whether these survive the end of the process.
+    pub durable: bool,
+    /// The final account.
+    pub ledger: LedgerSnapshot,
+}
+
+impl Drained {
+    /// Tells whether nothing was lost with the process. Events that were never acknowledged are
+    /// their senders' and no loss.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.undelivered == 0 || self.durable
+    }
+}
+
+impl CustomerIoSink {
+    /// Begins a sink from checked configuration, with defaults for everything else.
+    pub fn builder(customerio: CustomerIoConfig) -> Builder {
+        Builder::new(customerio)
+    }
+
+    /// Starts all stages on the current runtime.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system refuses a thread.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn start(parts: Parts) -> std::io::Result<Self> {
+        let Parts { rules, buffer, destination, customerio, dead_letters, threads, .. } = parts;
+        let threads = threads.unwrap_or_else(cores);
+        let width = Width { threads, budget: parts.intake_bytes };
+        let rules = Arc::new(ArcSwap::from_pointee(rules));
+        let front = Front::start(width, &rules, &buffer, dead_letters.clone())?;
+        let account = Arc::clone(&front.account);
+        let (delivery, task) = delivery::start_paced(
+            Arc::clone(&buffer),
+            Arc::clone(&destination),
+            &customerio,
+            dead_letters,
+            Arc::new(move |sequence, outcome| account.settle(sequence, outcome)),
+            parts.pace,
+        );
+        let shared = Shared {
+            intake: front.intake,
+            ledger: front.ledger,
+            account: front.account,
+            trouble: front.trouble,
+            busy: front.busy,
+            threads,
+            rules,
+            loaded_at: ArcSwap::from_pointee(Utc::now()),
+            buffer,
+            destination,
+            delivery,
+            delivery_task: task.abort_handle(),
+        };
+        let handle = SinkHandle { shared: Arc::new(shared) };
+        Ok(Self { handle, appender: front.appender, delivery: task })
+    }
+
+    /// Returns access that can be cloned and sent around.
+    #[must_use]
+    pub fn handle(&self) -> SinkHandle {
+        self.handle.clone()
+    }
+
+    /// Takes everything from a stream of batches, in order, and returns after the last event has
+    /// ended.
+    ///
+    /// Batches of some hundred events use the mapping threads best. An outage of Customer.io only
+    /// makes this wait; to stop earlier, drop the future and call [`CustomerIoSink::drain`].
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Closed`] when the sink was closed meanwhile.
+    pub async fn run<B: Into<Batch>>(
+        &mut self,
+        batches: impl Stream<Item = B>,
+    ) -> Result<LedgerSnapshot, Refused> {
+        let submitted = batches.then(|batch| self.handle.submit(batch.into()));
+        let ended =
+            submitted.map(|receipt| async { receipt?.settled().await }).buffer_unordered(AHEAD);
+        let mut ended = std::pin::pin!(ended);
+        while let Some(summary) = ended.next().await {
+            summary?;
+        }
+        Ok(self.handle.ledger().snapshot())
+    }
+
+    /// Closes the intake, maps and stores what is inside, and delivers until everything is
+    /// delivered or `timeout` is over. What is left then stays in the buffer.
+    pub async fn drain(self, timeout: Duration) -> Drained {
+        self.drain_until(tokio::time::sleep(timeout)).await
+    }
+
+    /// As [`CustomerIoSink::drain`], with any event as the end of patience.
+    pub async fn drain_until(mut self, enough: impl Future<Output = ()>) -> Drained {
+        let shared = Arc::clone(&self.handle.shared);
+        shared.intake.close();
+        let mut stored = false;
+        let all = async {
+            note_panic((&mut self.appender).await);
+            stored = true;
+            note_panic((&mut self.delivery).await);
+        };
+        tokio::select! {
+            // An end that is there already counts before an end of patience.
+            biased;
+            () = all => {}
+            () = enough => {}
+        }
+        self.appender.abort();
+        self.delivery.abort();
+        shared.account.abandon();
+        Drained {
+            stored,
+            undelivered: shared.buffer.stats().events,
+            durable: shared.buffer.durable(),
+            ledger: shared.ledger.snapshot(),
+        }
+    }
+}
+
+impl Drop for CustomerIoSink {
+    fn drop(&mut self) {
+        self.handle.shared.intake.close();
+    }
+}
+
+impl SinkHandle {
+    /// Hands in a batch, waiting for room as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Closed`] when the sink is closed.
+    pub async fn submit(&self, batch: Batch) -> Result<Receipt, Refused> {
+        self.shared.intake.submit(batch, Duration::MAX).await
+    }
+
+    /// Returns the door for sources, which can also limit their wait.
+    #[must_use]
+    pub fn intake(&self) -> &Intake {
+        &self.shared.intake
+    }
+
+    /// Returns the account of all events.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.shared.ledger
+    }
+
+    /// Returns what is in force now.
+    #[must_use]
+    pub fn rules(&self) -> Arc<Rules> {
+        self.shared.rules.load_full()
+    }
+
+    /// Puts other rules in force. Batches whose mapping has begun keep the old ones.
+    pub fn reload(&self, rules: Rules) {
+        self.shared.rules.store(Arc::new(rules));
+        self.shared.loaded_at.store(Arc::new(Utc::now()));
+    }
+
+    /// Returns the control of the delivery.
+    #[must_use]
+    pub fn delivery(&self) -> &DeliveryHandle {
+        &self.shared.delivery
+    }
+
+    /// Returns where events are sent to.
+    #[must_use]
+    pub fn destination(&self) -> &Arc<dyn Destination> {
+        &self.shared.destination
+    }
+
+    /// Tells whether what waits in the buffer survives the end of the process.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.shared.buffer.durable()
+    }
+
+    /// Returns what metrics and endpoints show.
+    #[must_use]
+    pub fn stats(&self) -> SinkStats {
+        let shared = &*self.shared;
+        let buffer = shared.buffer.stats();
+        let closing = shared.intake.is_closed();
+        let stopped = shared.delivery_task.is_finished() && !closing;
+        let unavailable = [
+            closing.then(|| "shutting down".to_owned()),
+            buffer.unavailable.clone(),
+            shared.trouble.recent(),
+            stopped.then(|| "delivery has ended unexpectedly; restart the process".to_owned()),
+        ];
+        SinkStats {
+            ledger: shared.ledger.snapshot(),
+            buffer,
+            delivery: shared.delivery.status(),
+            mapping_worked: shared.busy.total(),
+            mapping_threads: shared.threads,
+            script_hash: Arc::from(shared.rules.load().mapping.hash()),
+            scripts_loaded_at: **shared.loaded_at.load(),
+            unavailable: unavailable.into_iter().flatten().collect(),
+        }
+    }
+}
+
+impl Default for SinkStats {
+    fn default() -> Self {
+        Self {
+            ledger: LedgerSnapshot::default(),
+            buffer: BufferStats::default(),
+            delivery: DeliveryStatus::default(),
+            mapping_worked: Duration::ZERO,
+            mapping_threads: 1,
+            script_hash: Arc::from(""),
+            scripts_loaded_at: DateTime::UNIX_EPOCH,
+            unavailable: Vec::new(),
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn note_panic(end: Result<(), tokio::task::JoinError>) {
+    if end.is_err_and(|error| error.is_panic()) {
+        crate::telemetry::error("panic", "sink");
+        tracing::error!("A stage of the sink panicked; what it had not finished is not settled.");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -170,6 +170,7 @@ mod tests {
     fn mapping() -> Arc<Mapping> {
         let scripts = Scripts {
             list: vec![("track".into(), vec!["first.vrl".into(), "track.vrl".into()])],
+            list_text: String::new(),
             files: vec![("first.vrl".into(), String::new()), ("track.vrl".into(), SCRIPT.into())],
             tests: vec![],
             dir: None,

@@ -1,15 +1,274 @@
-//! `sandbox` (skeleton).
+//! `sandbox`: a local Customer.io to send to.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{Globals, exit, output};
+use clap::Args;
+use rudder_customerio::sandbox::{
+    Credential, Options, Region, Rule, RunningSandbox, Sandbox, fault,
+};
+use secrecy::{ExposeSecret as _, SecretString};
 
-/// Options of `sandbox`.
-#[derive(Debug, clap::Args)]
-pub struct SandboxArgs {}
+/// Run a local Customer.io Track API.
+///
+/// It answers as Customer.io does (v1 and v2), keeps people, objects, and events in memory, and
+/// logs what the real service would have accepted and then not done. Faults make it misbehave in
+/// ways that repeat with the seed.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = EXAMPLES)]
+pub struct SandboxArgs {
+    /// Listen on this address; port 0 takes a free one
+    ///
+    /// The base URL is the only line on standard output.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8090")]
+    pub listen: String,
 
-/// Runs the command.
-pub fn run(_args: SandboxArgs, _globals: &Globals) -> ExitCode {
-    output::say("this command is not built yet");
-    ExitCode::from(exit::FAILURE)
+    /// Stand for the host of this region (us or eu)
+    #[arg(long, value_name = "REGION", default_value = "us")]
+    pub region: Region,
+
+    /// Accept only this credential, as SITE_ID:API_KEY or eu=SITE_ID:API_KEY (repeatable)
+    ///
+    /// Without it every complete pair is accepted. Give the keys of a sandbox only: command lines
+    /// are visible to other users of the machine.
+    #[arg(long, value_name = "PAIR", hide_env_values = true)]
+    pub credentials: Vec<SecretString>,
+
+    /// Answer the region endpoint with this workspace number
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub environment_id: u64,
+
+    /// Misbehave: KIND[:ARGUMENT,…][@PERCENT%], or a rule in JSON (repeatable)
+    ///
+    /// The first rule that fires decides. Kinds:
+    ///
+    ///   503@10%                      a status, for one request in ten
+    ///   429:retry-after=2@5%         with Retry-After (seconds, date, date:SECONDS)
+    ///   502:html                     an HTML page, as proxies send it
+    ///   rate-limit:100               429 above 100 requests per second and credential
+    ///   items@5%                     207 with errors for one item in twenty
+    ///   items:person=u-1             207 with an error for whoever is named u-1
+    ///   items-in-200@5%              the same with status 200
+    ///   bad-errors:cut               207 with a useless body (index-out-of-range,
+    ///                                index-missing, not-a-list, cut, empty, html)
+    ///   whole-batch-400:bad-items    400 for the whole batch if one item is bad
+    ///   latency:200ms                wait; or latency:p50=20ms,p99=500ms
+    ///   reset:after-request@1%       apply, then reset the connection (or accept, mid-response)
+    ///   hang@1%                      never answer
+    ///   slow-body:100ms              one byte of the answer every 100 ms
+    ///   close-idle:500ms             close connections that are idle for so long
+    ///   unauthorized:from=10s,to=30s 401 for a while
+    ///   redirect:URL                 307
+    ///   no-dedupe                    store events again whose id was seen before
+    ///
+    /// JSON: {"match":{"path":"/api/v2/*","person":"u-1"},"when":{"every":10},"do":{"status":503}}
+    #[arg(long, value_name = "RULE", verbatim_doc_comment)]
+    pub fault: Vec<String>,
+
+    /// Decide everything that is left to chance by this number
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub seed: u64,
+
+    /// Change a switch, as NAME=VALUE (repeatable)
+    ///
+    /// Switches are for what is a setting of a workspace, or not documented. With their defaults:
+    ///
+    ///   region_mismatch=proxy     an EU credential on the US host: proxy, redirect, fail
+    ///   other_region_url=null     where redirect points to
+    ///   oversize_status=413       for requests that are too large: 413, 400
+    ///   accept_gzip=false         take gzip bodies
+    ///   ulid=strict               an event id that is no ULID: strict (refused), ignore
+    ///   numeric_ids=refuse        identifiers that are JSON numbers: refuse, accept
+    ///   nested_values=free        1000 bytes for objects and arrays too: free, encoded
+    ///   event_values=free         1000 bytes for event attributes too: free, limited
+    ///   all_invalid=207           a batch without one valid item: 207, 400
+    ///   batch_order=array         order of application: array, shuffle
+    ///   auto_merge=true           merge an id-only with an e-mail-only person
+    ///   events_create_people=true events for unknown ids create bare people
+    ///   object_types=any          any, or a list such as 1,2
+    ///   segments=any              any, or a list such as 7,8
+    ///   phone=false               phone is an identifier
+    ///   dedupe=true               ignore events whose id was seen before
+    ///   apply_delay=0ms           how long accepted operations wait
+    ///   apply_jitter=0ms          and up to how much longer, by chance
+    ///   log_requests=10000        requests that the log keeps
+    ///   log_body_bytes=8192       bytes of each body that the log keeps
+    #[arg(long, value_name = "NAME=VALUE", verbatim_doc_comment)]
+    pub switch: Vec<String>,
+
+    /// Read the state from this file at start, and write it on exit
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+
+    /// Let other machines use /_sandbox/ with this bearer token
+    #[arg(long, value_name = "TOKEN", env = "SANDBOX_CONTROL_TOKEN", hide_env_values = true)]
+    pub control_token: Option<SecretString>,
+}
+
+const EXAMPLES: &str = "\
+What is stored, and control (JSON, from this machine only):
+  GET  /_sandbox/people?q=TEXT  /_sandbox/people/CIO_ID  /_sandbox/objects
+       /_sandbox/anonymous      /_sandbox/anonymous/ID   /_sandbox/events?since=N
+       /_sandbox/activity       /_sandbox/requests?status=N  /_sandbox/requests/N
+       /_sandbox/stats          /_sandbox/options        /_sandbox/suppressed
+       /_sandbox/segments       /_sandbox/invites        /_sandbox/deliveries
+  GET and PUT  /_sandbox/faults  /_sandbox/state
+  POST /_sandbox/reset           /_sandbox/clock  {\"advance\":\"5m\"}, {\"set\":SECONDS}
+  GET  /v1/customers/ID/attributes|activities|relationships, as the App API";
+
+/// Exit code for a wrong command line.
+const USAGE: u8 = 2;
+
+/// Runs the sandbox until it is told to stop.
+pub fn run(args: SandboxArgs) -> ExitCode {
+    let builder = match configure(&args) {
+        Ok(builder) => builder,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: could not start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        let sandbox = match builder.start().await {
+            Ok(sandbox) => sandbox,
+            Err(error) => {
+                eprintln!("error: could not start the sandbox on {}: {error}", args.listen);
+                return ExitCode::FAILURE;
+            }
+        };
+        announce(&sandbox, &args);
+        stop_signal().await;
+        let counts = sandbox.stats();
+        match sandbox.stop_and_save().await {
+            Ok(()) => {
+                eprintln!(
+                    "{} requests, {} people, {} events",
+                    counts.requests, counts.workspace.people, counts.workspace.events
+                );
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("error: could not write the state file: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    })
+}
+
+fn configure(args: &SandboxArgs) -> Result<rudder_customerio::sandbox::Builder, String> {
+    let mut options = Options::default();
+    for assignment in &args.switch {
+        options.set(assignment).map_err(|why| format!("--switch: {why}"))?;
+    }
+    let credential = |pair: &SecretString| {
+        let text = pair.expose_secret();
+        text.parse::<Credential>()
+            .map(|credential| match text.split_once('=') {
+                Some(("us" | "eu", _)) => credential,
+                _ => Credential { region: args.region, ..credential },
+            })
+            .map_err(|why| format!("--credentials: {why}"))
+    };
+    let credentials = args.credentials.iter().map(credential).collect::<Result<Vec<_>, _>>()?;
+    let rule = |text: &String| fault::shorthand::parse(text).map_err(|why| format!("--{why}"));
+    let faults = args.fault.iter().map(rule).collect::<Result<Vec<Rule>, _>>()?;
+    Ok(Sandbox::builder()
+        .region(args.region)
+        .environment_id(args.environment_id)
+        .credentials(credentials)
+        .options(options)
+        .faults(faults)
+        .seed(args.seed)
+        .bind(args.listen.clone())
+        .control_token(args.control_token.clone())
+        .state_file(args.state.clone()))
+}
+
+fn announce(sandbox: &RunningSandbox, args: &SandboxArgs) {
+    let url = sandbox.base_url();
+    println!("{url}");
+    eprintln!("Customer.io sandbox ({} region) on {url}", args.region.name());
+    eprintln!("  people    {url}/_sandbox/people");
+    eprintln!("  requests  {url}/_sandbox/requests");
+    eprintln!("  activity  {url}/_sandbox/activity   what was accepted and not done");
+    eprintln!(
+        "  send to it with `customerio.endpoint: {url}`, {}",
+        if args.credentials.is_empty() { "any keys" } else { "the given keys" }
+    );
+    if !sandbox.addr().ip().is_loopback() {
+        eprintln!("warning: other machines can reach this sandbox; send no personal data to it");
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn stop_signal() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            },
+            Err(error) => {
+                eprintln!("warning: SIGTERM will not stop the sandbox cleanly: {error}");
+                drop(interrupt.await);
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    drop(interrupt.await);
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: SandboxArgs,
+    }
+
+    fn configured(line: &[&str]) -> Result<(), String> {
+        let line = ["sandbox"].iter().chain(line);
+        configure(&Line::try_parse_from(line).unwrap().args).map(drop)
+    }
+
+    #[test]
+    fn every_line_of_the_help_is_accepted() {
+        let help = <Line as clap::CommandFactory>::command().render_long_help().to_string();
+        for (flag, section) in [("--fault", "Kinds:"), ("--switch", "With their defaults:")] {
+            let lines = help.split_once(section).unwrap().1.lines().skip(2);
+            let values: Vec<&str> = lines
+                .take_while(|line| !line.trim().is_empty())
+                .filter(|line| !line.trim_start().starts_with("index-missing"))
+                .filter_map(|line| line.split_whitespace().next())
+                .collect();
+            assert!(values.len() > 15, "{help}");
+            for value in values {
+                configured(&[flag, value]).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn mistakes_name_the_flag_and_no_secret() {
+        let error = configured(&["--fault", "teapot"]).unwrap_err();
+        assert!(error.starts_with("--fault `teapot`"), "{error}");
+        let error = configured(&["--switch", "x=1"]).unwrap_err();
+        assert!(error.starts_with("--switch: unknown switch `x`"), "{error}");
+        let error = configured(&["--credentials", "verysecret"]).unwrap_err();
+        assert!(!error.contains("verysecret"), "{error}");
+    }
 }

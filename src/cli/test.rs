@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rudder_customerio::mapping::{self, SuiteReport};
+use rudder_customerio::operation::grammar::check_root;
 
 use super::output::{self, Tone};
 use super::{Globals, exit, validate};
@@ -43,7 +44,7 @@ pub fn run(args: TestArgs, globals: &Globals) -> ExitCode {
         }
     };
     let paths: Vec<&Path> = args.paths.iter().map(PathBuf::as_path).collect();
-    let report = mapping::run_suite(&scripts, &config.mapping.settings, &paths);
+    let report = mapping::run_suite(&scripts, &config.mapping.settings, &paths, &check_root);
     show(&report, globals.color)
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use rudder_customerio::config::{Config, LoadMode};
 use rudder_customerio::diagnostic::{Diagnostic, Place};
 use rudder_customerio::mapping::{self, Mapping, Scripts};
+use rudder_customerio::operation::grammar::check_root;
 
 use super::output::{self, Tone, count};
 use super::{Globals, exit};
@@ -90,7 +91,7 @@ impl Checks {
         };
         output::report(mapping.warnings(), self.color);
         self.good(&format!("scripts: {}", count(scripts.list.len(), "event type")));
-        let report = mapping::run_suite(&scripts, settings, &[]);
+        let report = mapping::run_suite(&scripts, settings, &[], &check_root);
         output::report(&report.diagnostics, self.color);
         self.invalid += report.diagnostics.len();
         self.failed += report.failed.len();

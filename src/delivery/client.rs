@@ -1,1 +1,257 @@
-//! skeleton
+//! The way to Customer.io: HTTP over TLS, one request per batch.
+//!
+//! Redirects are never followed, since requests hold personal data and one region's host must not
+//! see another region's. What an answer means is decided in [`super::reply`]; what a broken
+//! connection means, in `failure`.
+
+mod account;
+mod connect;
+mod endpoint;
+mod failure;
+mod outgoing;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::capture_connection;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use super::reply::{self, Failure, Policy};
+use super::{Destination, Hold, Reply, batch, metering};
+use crate::config::{CustomerIoConfig, Region};
+use crate::diagnostic::Diagnostic;
+
+pub use account::{Account, ProbeError};
+pub use endpoint::region_endpoint;
+
+use connect::{Dialer, Uses};
+use outgoing::Outgoing;
+
+/// Longest part of an answer that is read, in bytes.
+const MAX_ANSWER: usize = 1 << 20;
+const IDLE: Duration = Duration::from_secs(60);
+const H2_PING: Duration = Duration::from_secs(30);
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-retry-count");
+
+type Http = hyper_util::client::legacy::Client<Dialer, Outgoing>;
+
+/// A client of one workspace's Track API.
+pub struct Client {
+    http: Http,
+    batch_uri: Uri,
+    account_uri: Uri,
+    authorization: HeaderValue,
+    timeout: Duration,
+    policy: Policy,
+    /// The region to insist on; none with an endpoint of one's own.
+    region: Option<Region>,
+    environment_id: Option<i64>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("endpoint", &self.policy.endpoint).finish_non_exhaustive()
+    }
+}
+
+/// An answer that came whole, or as far as it is read.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+    /// Whether the connection broke before the end of the body.
+    cut: bool,
+}
+
+impl Client {
+    /// Makes a client. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// The endpoint cannot be used (not `http` or `https`, or `http` to another host without
+    /// `allow_insecure`), a colon in the site id, or extra roots that cannot be read.
+    pub fn new(config: &CustomerIoConfig) -> Result<Self, Vec<Diagnostic>> {
+        let mut wrong = Vec::new();
+        let mut keep = |diagnostic: Box<Diagnostic>| wrong.push(*diagnostic);
+        let endpoint = endpoint::endpoint(config).map_err(&mut keep).ok();
+        let authorization = endpoint::authorization(config).map_err(&mut keep).ok();
+        let tls = connect::tls(&config.extra_roots).map_err(&mut keep).ok();
+        let (Some((base, batch_uri, account_uri)), Some(authorization), Some(tls)) =
+            (endpoint, authorization, tls)
+        else {
+            return Err(wrong);
+        };
+        let http = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(config.concurrency.max(1))
+            .http2_keep_alive_interval(H2_PING)
+            .build(Dialer::new(tls, config.connect_timeout));
+        Ok(Self {
+            http,
+            batch_uri,
+            account_uri,
+            authorization,
+            timeout: config.timeout,
+            region: config.endpoint.is_none().then_some(config.region),
+            environment_id: config.environment_id,
+            policy: Policy::new(config, base),
+        })
+    }
+
+    /// Asks whose credentials these are, and whether they are the configured ones.
+    ///
+    /// # Errors
+    ///
+    /// Refused credentials, another region or workspace than configured, or no usable answer.
+    pub async fn account(&self) -> Result<Account, ProbeError> {
+        let request = self.request(Method::GET, self.account_uri.clone(), Bytes::new(), 0);
+        let answer = match self.exchange(request).await {
+            Ok(answer) => answer,
+            Err(failure) => return Err(ProbeError::from_failure(&failure, &self.policy)),
+        };
+        let account = account::read(&self.policy, answer.status, &answer.headers, &answer.body)?;
+        account.check(self.region, self.environment_id)?;
+        Ok(account)
+    }
+
+    async fn deliver(&self, bodies: Vec<Bytes>, attempt: u32) -> Reply {
+        let items = bodies.len();
+        let body = batch::body(&bodies);
+        drop(bodies);
+        let uri = self.batch_uri.clone();
+        let request = self.request(Method::POST, uri, body, attempt);
+        match self.exchange(request).await {
+            Err(failure) => failure.reply(&self.policy),
+            Ok(answer) if answer.cut && answer.status.is_success() => {
+                Failure::Unreadable.reply(&self.policy)
+            }
+            Ok(Answer { status, headers, body, .. }) => {
+                reply::classify(&self.policy, status, &headers, &body, items, SystemTime::now())
+            }
+        }
+    }
+
+    fn request(&self, method: Method, uri: Uri, body: Bytes, attempt: u32) -> Request<Outgoing> {
+        let mut request = Request::new(Outgoing::new(body));
+        let length = request.body().len();
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, self.authorization.clone());
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("rudder-customerio/", env!("CARGO_PKG_VERSION"))),
+        );
+        if method == Method::POST {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if attempt > 0 {
+            headers.insert(RETRY_COUNT, HeaderValue::from(attempt));
+        }
+        *request.method_mut() = method;
+        request
+    }
+
+    /// Sends a request, once more if it met a connection that had been closed meanwhile.
+    async fn exchange(&self, request: Request<Outgoing>) -> Result<Answer, Failure> {
+        let began = Instant::now();
+        let again = request.clone();
+        let handed_over = request.body().handed_over();
+        let both = async {
+            match self.exchange_once(request).await {
+                Err((_, true)) => self.exchange_once(again).await.map_err(|(failure, _)| {
+                    // Whatever became of the second try, the first may have been applied.
+                    match (failure, handed_over.load(Ordering::Relaxed)) {
+                        (Failure::Connect | Failure::ConnectTimeout, true) => {
+                            Failure::Broken { sent: true }
+                        }
+                        (failure, _) => failure,
+                    }
+                }),
+                Err((failure, false)) => Err(failure),
+                Ok(answer) => Ok(answer),
+            }
+        };
+        let result = match tokio::time::timeout(self.timeout, both).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Timeout { sent: handed_over.load(Ordering::Relaxed) }),
+        };
+        let status = result.as_ref().ok().map(|answer| answer.status);
+        metering::answer(status, began.elapsed());
+        result
+    }
+
+    /// Sends a request; a failure comes with whether it met a stale connection.
+    async fn exchange_once(
+        &self,
+        mut request: Request<Outgoing>,
+    ) -> Result<Answer, (Failure, bool)> {
+        let handed_over = request.body().handed_over();
+        let connection = capture_connection(&mut request);
+        let response = match self.http.request(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                let sent = handed_over.load(Ordering::Relaxed);
+                let failure = failure::of(&error, sent);
+                let used = connection.connection_metadata().as_ref().and_then(Uses::of);
+                let stale = matches!(failure, Failure::Broken { .. })
+                    && used.is_some_and(|uses| uses.answers() > 0);
+                return Err((failure, stale));
+            }
+        };
+        if let Some(uses) = response.extensions().get::<Uses>() {
+            uses.answered();
+        }
+        let (parts, body) = response.into_parts();
+        let (body, cut) = collect(body).await;
+        Ok(Answer { status: parts.status, headers: parts.headers, body, cut })
+    }
+}
+
+impl Destination for Client {
+    fn send(&self, bodies: Vec<Bytes>, attempt: u32) -> BoxFuture<'_, Reply> {
+        self.deliver(bodies, attempt).boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), Hold>> {
+        async { self.account().await.map(drop).map_err(ProbeError::into_hold) }.boxed()
+    }
+}
+
+/// Reads a body up to [`MAX_ANSWER`]; tells whether it broke off.
+async fn collect(mut body: Incoming) -> (Bytes, bool) {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        match frame.map(hyper::body::Frame::into_data) {
+            Ok(Ok(data)) => {
+                let room = MAX_ANSWER - whole.len();
+                whole.extend_from_slice(data.get(..room).unwrap_or(&data));
+                if whole.len() >= MAX_ANSWER {
+                    break;
+                }
+            }
+            Ok(Err(_trailers)) => {}
+            Err(_) => return (whole.freeze(), true),
+        }
+    }
+    (whole.freeze(), false)
+}
+
+/// Shared flag of a request body: whether it was handed over whole.
+type HandedOver = Arc<std::sync::atomic::AtomicBool>;
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+mod tls_tests;

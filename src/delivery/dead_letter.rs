@@ -1,7 +1,14 @@
-//! Dead letters: failed and rejected events in plain text files (skeleton).
+//! Dead letters: failed and rejected events in plain text files, one JSON object a line.
+//!
+//! Files are named `<date>-<n>.ndjson` (UTC) and can be read by their owner alone. A life of the
+//! process begins files of its own, so that a line which a crash tore off is the last of its file.
+//! A letter is durable before its event is settled.
+
+mod files;
+mod line;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 
@@ -35,9 +42,11 @@ pub struct DeadLetter {
     pub source: Arc<str>,
 }
 
-/// Writer of dead-letter files.
+/// Writer of dead-letter files; at most one writes at a time.
 #[derive(Debug)]
-pub struct DeadLetters {}
+pub struct DeadLetters {
+    files: Arc<Mutex<files::Files>>,
+}
 
 impl DeadLetters {
     /// Opens the folder (created with mode 0700), relative to `data_dir`.
@@ -46,17 +55,34 @@ impl DeadLetters {
     ///
     /// I/O errors of creating or listing the folder.
     pub fn open(data_dir: &Path, config: &DeadLettersConfig) -> std::io::Result<Self> {
-        let _ = (data_dir, config);
-        todo!()
+        let files = files::Files::open(data_dir.join(&config.dir), config)?;
+        Ok(Self { files: Arc::new(Mutex::new(files)) })
     }
 
     /// Writes letters and returns when they are durable.
     ///
     /// # Errors
     ///
-    /// I/O errors, or the bound is reached with `when_full: hold`; then nothing is settled.
+    /// I/O errors, or the bound is reached with `when_full: hold`; then nothing is settled, and
+    /// none of the letters has been written.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once begun, the write goes on even if the returned future is dropped; the letters may then
+    /// be written a second time.
     pub async fn write(&self, letters: Vec<DeadLetter>) -> std::io::Result<()> {
-        let _ = letters;
-        todo!()
+        let files = Arc::clone(&self.files);
+        let write = move || {
+            let now = Utc::now();
+            let mut text = Vec::new();
+            for letter in &letters {
+                line::write(&mut text, letter, now);
+            }
+            files.lock().unwrap_or_else(PoisonError::into_inner).append(&text, now)
+        };
+        tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other)?
     }
 }
+
+#[cfg(test)]
+mod tests;

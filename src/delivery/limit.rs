@@ -1,1 +1,146 @@
-//! skeleton
+//! How many requests may leave per second.
+//!
+//! The limit is Customer.io's fair use per workspace, so it counts requests of all kinds together.
+//! A 429 that names no waiting time lowers the rate by 30 %; every calm minute raises it by 5 %, up to
+//! the configured rate. Waiting here never turns into a loss.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::time::Instant;
+
+const LOWER: f64 = 0.7;
+const RAISE: f64 = 1.05;
+const CALM: Duration = Duration::from_secs(60);
+/// Several requests in flight meet the same limit; together they lower the rate once.
+const ONCE_PER: Duration = Duration::from_secs(1);
+const SLOWEST: f64 = 0.1;
+
+/// A limiter of requests, owned by the delivery task.
+#[derive(Debug)]
+pub struct Limiter {
+    configured: f64,
+    burst: u32,
+    rate: f64,
+    changed: Option<Instant>,
+    quota: DefaultDirectRateLimiter,
+    clock: DefaultClock,
+}
+
+impl Limiter {
+    /// Makes a limiter of `requests_per_second`, of which `burst` may leave at once.
+    #[must_use]
+    pub fn new(requests_per_second: u32, burst: u32) -> Self {
+        let rate = f64::from(requests_per_second.max(1));
+        Self {
+            configured: rate,
+            burst,
+            rate,
+            changed: None,
+            quota: RateLimiter::direct(quota(rate, burst)),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    /// Returns the current rate in requests per second.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    /// Takes the right to send one request.
+    ///
+    /// # Errors
+    ///
+    /// How long to wait, if there is none now.
+    pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        self.recover(now);
+        self.quota.check().map_err(|until| until.wait_time_from(self.clock.now()))
+    }
+
+    /// Raises a lowered rate after a calm minute.
+    fn recover(&mut self, now: Instant) {
+        if let Some(changed) = self.changed
+            && now.duration_since(changed) >= CALM
+        {
+            let rate = (self.rate * RAISE).min(self.configured);
+            self.set(rate, now);
+            if rate >= self.configured {
+                self.changed = None;
+            }
+        }
+    }
+
+    /// Lowers the rate after a 429.
+    pub fn lower(&mut self, now: Instant) {
+        if self
+            .changed
+            .is_some_and(|at| self.rate < self.configured && now.duration_since(at) < ONCE_PER)
+        {
+            return;
+        }
+        let rate = (self.rate * LOWER).max(SLOWEST);
+        self.set(rate, now);
+        tracing::warn!(requests_per_second = rate, "Customer.io asks for fewer requests.");
+    }
+
+    fn set(&mut self, rate: f64, now: Instant) {
+        self.rate = rate;
+        self.changed = Some(now);
+        let scaled = f64::from(self.burst) * rate / self.configured;
+        self.quota = RateLimiter::direct(quota(rate, scaled as u32));
+        // A new quota begins with a full burst, which is not what was asked for.
+        while self.quota.check().is_ok() {}
+    }
+}
+
+fn quota(rate: f64, burst: u32) -> Quota {
+    let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
+    let period = Duration::from_secs_f64(1.0 / rate.max(SLOWEST));
+    Quota::with_period(period)
+        .unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN))
+        .allow_burst(burst)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_leaves_at_once_and_then_the_rate_holds() {
+        let mut limiter = Limiter::new(1, 3);
+        let now = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(limiter.take(now), Ok(()));
+        }
+        let wait = limiter.take(now).unwrap_err();
+        assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
+    }
+
+    #[test]
+    fn too_many_requests_lower_the_rate_once_and_take_the_burst_away() {
+        let mut limiter = Limiter::new(100, 100);
+        let now = Instant::now();
+        limiter.lower(now);
+        limiter.lower(now);
+        assert_eq!(limiter.rate(), 70.0);
+        assert!(limiter.take(now).is_err());
+        limiter.lower(now + ONCE_PER);
+        assert_eq!(limiter.rate(), 49.0);
+    }
+
+    #[test]
+    fn calm_minutes_raise_the_rate_up_to_the_configured_one() {
+        let mut limiter = Limiter::new(100, 100);
+        let now = Instant::now();
+        limiter.lower(now);
+        limiter.recover(now + CALM);
+        assert!((limiter.rate() - 73.5).abs() < 1e-9);
+        for minute in 2..20 {
+            limiter.recover(now + CALM * minute);
+        }
+        assert_eq!(limiter.rate(), 100.0);
+    }
+}

@@ -22,11 +22,9 @@ use crate::diagnostic::{Diagnostic, Place};
 /// compiling cannot be interrupted: the thread is left behind.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// A program and what is known of it.
+/// What is known of a program that compiles.
 #[derive(Debug)]
 pub(super) struct Compiled {
-    /// The program.
-    pub(super) program: Program,
     /// The compiler's warnings.
     pub(super) warnings: Vec<Diagnostic>,
     /// What it can read of an event.
@@ -49,17 +47,15 @@ pub(super) fn check(source: &Arc<Source>) -> Result<Compiled, Vec<Diagnostic>> {
             return Err(wrong);
         }
         let proof = needs::prove(&program);
-        Ok(Compiled { program, warnings: diagnose::convert(&copy, warnings), proof })
+        Ok(Compiled { warnings: diagnose::convert(&copy, warnings), proof })
     })
 }
 
 /// Compiles a source that [`check`] has accepted, in the form that runs fastest.
 pub(super) fn for_running(source: &Arc<Source>) -> Option<Program> {
     let text = source.runnable();
-    on_own_thread(source, move || {
-        compile(&text).map(|done| done.program).map_err(|_| Vec::new())
-    })
-    .ok()
+    on_own_thread(source, move || compile(&text).map(|done| done.program).map_err(|_| Vec::new()))
+        .ok()
 }
 
 fn compile(text: &str) -> Result<CompilationResult, DiagnosticList> {
@@ -92,7 +88,8 @@ fn on_own_thread<T: Send + 'static>(
         Ok(Some(done)) => done,
         Ok(None) | Err(RecvTimeoutError::Disconnected) => Err(failed(
             "compiler_panic",
-            "VRL's compiler panicked; this is a fault of the compiler, not of the script".to_owned(),
+            "VRL's compiler panicked; this is a fault of the compiler, not of the script"
+                .to_owned(),
         )),
         Err(RecvTimeoutError::Timeout) => {
             let seconds = TIME_LIMIT.as_secs();

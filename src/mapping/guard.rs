@@ -85,9 +85,7 @@ impl<'a> Guard<'a> {
         let previous = std::mem::replace(&mut self.previous, ch);
         match ch {
             '\n' => self.line_ended = true,
-            '#' => {
-                while self.chars.next_if(|(_, c)| *c != '\n').is_some() {}
-            }
+            '#' => while self.chars.next_if(|(_, c)| *c != '\n').is_some() {},
             c if c.is_whitespace() => {}
             c if is_word(c) => return self.word(at, ch, previous),
             _ => {
@@ -265,7 +263,10 @@ mod tests {
         assert_eq!(check_text(&format!("{hundred}\n{hundred}; {hundred}")), Ok(()));
         assert_eq!(refused(&format!("{hundred} + 1")), "more than 100 nested operators");
         assert_eq!(refused(&format!("{hundred} +\n1")), "more than 100 nested operators");
-        assert_eq!(refused(&format!("x = {}true", "!".repeat(100))), "more than 100 nested operators");
+        assert_eq!(
+            refused(&format!("x = {}true", "!".repeat(100))),
+            "more than 100 nested operators"
+        );
         assert_eq!(check_text(&"x = f!(.a)\n".repeat(200)), Ok(()));
         assert_eq!(check_text(&format!("x = [{}]", "1 + 1, ".repeat(300))), Ok(()));
     }

@@ -100,6 +100,3 @@ fn is_closed(kind: &Kind) -> bool {
     });
     members && elements
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,6 +4,7 @@
 
 use vrl::compiler::Program;
 use vrl::value::Kind;
+use vrl::value::kind::Field;
 
 use super::source::Source;
 use crate::diagnostic::{Diagnostic, Place};
@@ -61,8 +62,11 @@ fn missing(kind: &Kind, name: &str) -> Vec<String> {
     MEMBERS
         .iter()
         .filter_map(|member| {
-            let kind =
-                object.known().get(*member).cloned().unwrap_or_else(|| object.unknown_kind());
+            let kind = object
+                .known()
+                .get(&Field::from(*member))
+                .cloned()
+                .unwrap_or_else(|| object.unknown_kind());
             if kind.contains_bytes() {
                 None
             } else if kind.contains_any_defined() {

@@ -1,0 +1,99 @@
+//! What each sample event is about to become, told before it is sent.
+//!
+//! The walk is the product's own; it runs here once more because the running pipeline keeps no
+//! record of single events.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::Utc;
+use rudder_customerio::config::Config;
+use rudder_customerio::filter::Filter;
+use rudder_customerio::mapping::Mapping;
+use rudder_customerio::outcome::{Outcome, OutcomeKind};
+use rudder_customerio::source::{Batch, Incoming, Origin};
+use rudder_customerio::stage::{Fill, Stage, Walked};
+use serde_json::Value;
+
+/// The samples as lines of a story, and how many of them must be delivered.
+pub struct Story {
+    /// A line per sample.
+    pub lines: String,
+    /// Samples that must reach the destination.
+    pub deliveries: u64,
+    /// Samples that must end in another way, by kind.
+    pub endings: Vec<(OutcomeKind, u64)>,
+}
+
+/// Walks every sample. Run it on a thread with a large stack, since VRL recurses.
+pub fn tell(samples: &[&str], config: &Config, mapping: &Arc<Mapping>) -> Story {
+    let filter = Arc::new(Filter::new(&config.filter, &config.consent));
+    let mut stage = Stage::new(filter, Arc::clone(mapping), Fill::Nothing);
+    let batch = Batch {
+        elements: Vec::new(),
+        set_type: None,
+        origin: Origin { source: Arc::from("demo"), source_type: Arc::from("web") },
+        received_at: Utc::now(),
+        client_ip: None,
+    };
+    let mut story = Story { lines: String::new(), deliveries: 0, endings: Vec::new() };
+    for (position, sample) in (0..).zip(samples) {
+        let element = Incoming { json: Ok(Bytes::copy_from_slice(sample.as_bytes())), position };
+        let ending = match stage.walk(&element, &batch) {
+            Walked::Ready(prepared) => {
+                story.deliveries += 1;
+                format!("→ {}", effects(prepared.operations.iter().map(|o| &*o.body)))
+            }
+            Walked::Ended(outcome) | Walked::Failed(outcome, _) => {
+                story.count(outcome.kind());
+                format!("✗ {}", in_words(&outcome))
+            }
+        };
+        let event: Value = serde_json::from_str(sample).unwrap_or_default();
+        // A closed pipe or a full memory is not possible here: the text is a string.
+        let _infallible = writeln!(story.lines, "  {:<52} {ending}", title(&event));
+    }
+    story
+}
+
+impl Story {
+    fn count(&mut self, kind: OutcomeKind) {
+        match self.endings.iter_mut().find(|(k, _)| *k == kind) {
+            Some((_, n)) => *n += 1,
+            None => self.endings.push((kind, 1)),
+        }
+    }
+}
+
+/// Names an event as its sender would.
+fn title(event: &Value) -> String {
+    let text = |key: &str| event[key].as_str().filter(|t| !t.is_empty());
+    let who = text("userId").or_else(|| text("anonymousId")).unwrap_or("nobody");
+    let what = text("event").or_else(|| text("name")).or_else(|| text("groupId")).or_else(|| text("previousId"));
+    let kind = text("type").unwrap_or("?");
+    match what {
+        Some(what) => format!("{kind:<9} {who:<14} {what}"),
+        None => format!("{kind:<9} {who}"),
+    }
+}
+
+/// Names operations, such as `person event`.
+fn effects<'a>(bodies: impl Iterator<Item = &'a [u8]>) -> String {
+    let name = |body: &[u8]| {
+        let operation: Value = serde_json::from_slice(body).unwrap_or_default();
+        format!("{} {}", operation["type"].as_str().unwrap_or("?"), operation["action"].as_str().unwrap_or("?"))
+    };
+    bodies.map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn in_words(outcome: &Outcome) -> String {
+    let kind = outcome.kind();
+    match outcome.reason() {
+        Some(reason) => match &reason.detail {
+            Some(detail) => format!("{kind}: {} ({detail})", reason.code),
+            None => format!("{kind}: {}", reason.code),
+        },
+        None => kind.to_string(),
+    }
+}

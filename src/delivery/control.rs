@@ -1,0 +1,69 @@
+//! What others may see of a running delivery and tell it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use super::DeliveryStatus;
+
+/// What the delivery task was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// Whether nothing is to be sent.
+    pub paused: bool,
+    /// Grows with each [`DeliveryHandle::resume`]; a held delivery then probes at once.
+    pub resumed: u64,
+}
+
+/// Control of a running delivery; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct DeliveryHandle {
+    status: Arc<Mutex<DeliveryStatus>>,
+    orders: watch::Sender<Orders>,
+}
+
+impl DeliveryHandle {
+    pub(super) fn new(rate: f64) -> (Self, watch::Receiver<Orders>) {
+        let (orders, receiver) = watch::channel(Orders::default());
+        let status = DeliveryStatus { state: "sending", rate, ..DeliveryStatus::default() };
+        (Self { status: Arc::new(Mutex::new(status)), orders }, receiver)
+    }
+
+    /// Returns the state.
+    #[must_use]
+    pub fn status(&self) -> DeliveryStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stops sending until [`DeliveryHandle::resume`]; events are still accepted, and requests under
+    /// way are finished.
+    pub fn pause(&self) {
+        self.orders.send_modify(|orders| orders.paused = true);
+    }
+
+    /// Goes on. A delivery that is held asks Customer.io at once whether it may go on.
+    pub fn resume(&self) {
+        self.orders.send_modify(|orders| {
+            orders.paused = false;
+            orders.resumed += 1;
+        });
+    }
+
+    /// Publishes the state; `since` is kept as long as state and reason stay the same.
+    pub(super) fn publish(
+        &self,
+        state: &'static str,
+        reason: Option<&str>,
+        in_flight: usize,
+        rate: f64,
+    ) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        if status.state != state || status.reason.as_deref() != reason || status.since.is_none() {
+            status.since = Some(chrono::Utc::now().timestamp());
+            status.state = state;
+            status.reason = reason.map(str::to_owned);
+        }
+        status.in_flight = in_flight as u64;
+        status.rate = rate;
+    }
+}

@@ -1,0 +1,291 @@
+//! The delivery task: reads ahead, sends what may travel, and settles what has ended.
+//!
+//! It owns everything that changes, and waits at a single place ([`Courier::wait`]). Each turn does
+//! what can be done now, then waits for the next thing to happen: something was read, a request was
+//! answered, dead letters are durable, a time has come, or the operator spoke.
+//!
+//! # Cancel safety
+//!
+//! Aborting the task drops the requests under way. Whatever was not settled is still in the buffer;
+//! what such a request had already reached is sent again by the next life, with the same ids.
+
+mod answers;
+mod holds;
+mod letters;
+mod reading;
+mod sending;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+
+use super::batch::ItemLimit;
+use super::control::Orders;
+use super::limit::Limiter;
+use super::order::{Book, Slot};
+use super::parcel::{Parcel, Shelf};
+use super::progress::{Ended, Ending, Events, Load};
+use super::retry::{Gate, Holding, WorkingTime};
+use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace, Reply};
+use crate::buffer::{Buffer, Sequence, Stored};
+use crate::config::{BatchConfig, CustomerIoConfig, RetryConfig};
+use crate::outcome::Outcome;
+
+use letters::Letters;
+
+/// What the task works between.
+#[derive(Clone)]
+pub struct Ends {
+    pub buffer: Arc<dyn Buffer>,
+    pub destination: Arc<dyn Destination>,
+    pub dead_letters: Arc<DeadLetters>,
+    pub on_settled: OnSettled,
+}
+
+/// A request under way.
+struct Flight {
+    parcel: Parcel,
+    /// The gate's generation when it left.
+    generation: u64,
+}
+
+type Read = Vec<(Sequence, Arc<Stored>)>;
+type Flown = Result<(Id, Reply), JoinError>;
+
+/// What ends a wait.
+enum Wake {
+    Read(Read),
+    Flown(Flown),
+    Probed(Result<(), Hold>),
+    Written(letters::Written),
+    Ordered,
+    Time,
+}
+
+/// The state of the task.
+pub struct Courier {
+    ends: Ends,
+    retry: RetryConfig,
+    batch: BatchConfig,
+    concurrency: usize,
+    workspace_pinned: bool,
+    pace: Pace,
+    handle: DeliveryHandle,
+
+    reading: Option<BoxFuture<'static, Read>>,
+    read_all: bool,
+    events: Events,
+    book: Book<Load>,
+    item_limit: ItemLimit,
+    /// Since when something has been ready to travel.
+    lingering: Option<Instant>,
+    shelf: Shelf,
+
+    flights: JoinSet<Reply>,
+    under_way: HashMap<Id, Flight>,
+    limiter: Limiter,
+    /// A right to send that was taken and not used.
+    permit: bool,
+    limited_until: Option<Instant>,
+
+    gate: Gate,
+    /// Whether the last request that tried was a new batch.
+    try_new: bool,
+    holding: Holding,
+    probing: Option<BoxFuture<'static, Result<(), Hold>>>,
+    /// Whether the credentials are still to be checked before the first request.
+    checking: bool,
+    orders: Orders,
+    working: WorkingTime,
+    successes: u64,
+
+    letters: Letters,
+    settled: Vec<Sequence>,
+}
+
+impl Courier {
+    /// Makes the task's state.
+    pub fn new(ends: Ends, config: &CustomerIoConfig, pace: Pace, handle: DeliveryHandle) -> Self {
+        let now = Instant::now();
+        Self {
+            retry: config.retry.clone(),
+            batch: config.batch.clone(),
+            concurrency: config.concurrency.max(1),
+            workspace_pinned: config.environment_id.is_some(),
+            handle,
+            reading: None,
+            read_all: false,
+            events: Events::default(),
+            book: Book::new(config.ordering, config.merge_settle, now),
+            item_limit: ItemLimit::new(config.batch.max_items),
+            lingering: None,
+            shelf: Shelf::default(),
+            flights: JoinSet::new(),
+            under_way: HashMap::new(),
+            limiter: Limiter::new(config.requests_per_second, config.burst),
+            permit: false,
+            limited_until: None,
+            gate: Gate::default(),
+            try_new: false,
+            holding: Holding::new(pace.probe_first, pace.probe_longest),
+            probing: None,
+            checking: config.check_credentials || config.environment_id.is_some(),
+            orders: Orders::default(),
+            working: WorkingTime::new(config.retry.max),
+            successes: 0,
+            letters: Letters::new(Arc::clone(&ends.dead_letters), pace.dead_letter_pause),
+            settled: Vec::new(),
+            ends,
+            pace,
+        }
+    }
+
+    /// Works until the buffer is closed and everything has been settled.
+    pub async fn run(mut self, mut orders: watch::Receiver<Orders>) {
+        loop {
+            let now = Instant::now();
+            self.book.wake(now);
+            self.probe(now);
+            self.dispatch(now);
+            self.letters.write(now);
+            self.settle();
+            self.read();
+            self.publish(now);
+            if self.is_done() {
+                return;
+            }
+            match self.wait(&mut orders, now).await {
+                Wake::Read(events) => self.enter(events),
+                Wake::Flown(flown) => self.landed(flown, Instant::now()),
+                Wake::Probed(answer) => self.probed(answer, Instant::now()),
+                Wake::Written(written) => self.written(written, Instant::now()),
+                Wake::Ordered => self.ordered(*orders.borrow_and_update(), Instant::now()),
+                Wake::Time => {}
+            }
+        }
+    }
+
+    /// Waits for the next thing to happen. Every branch can lose without losing anything: the
+    /// futures are kept in `self`, and a task set and a watch channel keep what nobody took.
+    async fn wait(&mut self, orders: &mut watch::Receiver<Orders>, now: Instant) -> Wake {
+        let next = self.next_time(now);
+        let time = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(flown) = self.flights.join_next_with_id(), if !self.flights.is_empty() => Wake::Flown(flown),
+            events = kept(&mut self.reading) => Wake::Read(events),
+            answer = kept(&mut self.probing) => Wake::Probed(answer),
+            written = kept(&mut self.letters.writing) => Wake::Written(written),
+            Ok(()) = orders.changed() => Wake::Ordered,
+            () = time => Wake::Time,
+        }
+    }
+
+    /// Returns the next moment at which something can be done that cannot be done now.
+    fn next_time(&self, now: Instant) -> Option<Instant> {
+        let linger = self.lingering.map(|since| since + self.batch.linger);
+        [
+            linger,
+            self.shelf.due_at(),
+            self.gate.opens_at(now),
+            self.book.next_due(),
+            self.limited_until,
+            self.holding.probe_at(),
+            self.letters.retry_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|at| *at > now)
+        .min()
+    }
+
+    fn is_done(&self) -> bool {
+        self.read_all
+            && self.reading.is_none()
+            && self.book.is_empty()
+            && self.flights.is_empty()
+            && self.letters.is_empty()
+    }
+
+    // Ending.
+
+    fn end(&mut self, slot: Slot, ending: Ending, now: Instant) {
+        let delivered = matches!(ending, Ending::Delivered);
+        let Some(load) = self.book.end(slot, delivered, now) else { return };
+        match self.events.end(&load, ending) {
+            None => {}
+            Some(Ended::Delivered(sequence)) => self.settled.push(sequence),
+            Some(Ended::Rejected(sequence, letter)) => self.letters.add(sequence, *letter),
+        }
+    }
+
+    /// Lets go of what was delivered. Rejected events follow when their letters are durable.
+    fn settle(&mut self) {
+        if self.settled.is_empty() {
+            return;
+        }
+        self.ends.buffer.settle(&self.settled);
+        for sequence in self.settled.drain(..) {
+            (self.ends.on_settled)(sequence, &Outcome::Delivered);
+        }
+    }
+
+    fn written(&mut self, written: letters::Written, now: Instant) {
+        let Some(done) = self.letters.written(written, now) else { return };
+        let sequences: Vec<_> = done.iter().map(|(sequence, _)| *sequence).collect();
+        self.ends.buffer.settle(&sequences);
+        for (sequence, outcome) in &done {
+            (self.ends.on_settled)(*sequence, outcome);
+        }
+    }
+
+    // The operator.
+
+    fn ordered(&mut self, new: Orders, now: Instant) {
+        if new.paused && !self.orders.paused {
+            self.working.stop();
+            tracing::warn!("Delivery is paused.");
+        } else if !new.paused && self.orders.paused {
+            tracing::info!("Delivery goes on.");
+        }
+        if new.resumed != self.orders.resumed && self.probing.is_none() {
+            self.holding.probe_now(now);
+        }
+        self.orders = new;
+    }
+
+    fn publish(&self, now: Instant) {
+        let (state, reason) = if self.orders.paused {
+            ("paused", None)
+        } else if let Some(hold) = self.holding.hold() {
+            ("held", Some(hold.code))
+        } else if self.checking {
+            ("waiting", Some("the credentials are being checked"))
+        } else if self.gate.opens_at(now).is_some() {
+            ("waiting", Some("Customer.io does not take requests at the moment"))
+        } else {
+            ("sending", self.letters.trouble())
+        };
+        self.handle.publish(state, reason, self.flights.len(), self.limiter.rate());
+    }
+}
+
+/// Waits for a future that is kept between turns, and takes it out when it is ready.
+async fn kept<T>(place: &mut Option<BoxFuture<'static, T>>) -> T {
+    match place {
+        Some(future) => {
+            let output = future.await;
+            *place = None;
+            output
+        }
+        None => std::future::pending().await,
+    }
+}

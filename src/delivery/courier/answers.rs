@@ -1,0 +1,281 @@
+//! What an answer does to a parcel, and what it says about the destination.
+
+use std::collections::HashSet;
+
+use tokio::time::Instant;
+
+use super::super::order::Slot;
+use super::super::parcel::Parcel;
+use super::super::progress::{Ending, refused};
+use super::super::retry::asked_wait;
+use super::super::{Refusal, Reply, Verdict, metering};
+use super::{Courier, Flight, Flown};
+use crate::outcome::{Reason, ReasonCode};
+
+/// So many failures in a row are worth a message.
+const OUTAGE: u32 = 3;
+
+impl Courier {
+    /// Takes the answer to a request.
+    pub(super) fn landed(&mut self, flown: Flown, now: Instant) {
+        let (id, reply) = match flown {
+            Ok((id, reply)) => (id, reply),
+            Err(error) => {
+                // Only a defect of ours can end a request so. It is treated like a broken
+                // connection, so that a single operation that causes it becomes a suspect.
+                tracing::error!(%error, "A request ended in a panic.");
+                (error.id(), Reply::Retry { after: None, why: "panic", unknown: true })
+            }
+        };
+        let Some(Flight { parcel, generation }) = self.under_way.remove(&id) else { return };
+        match reply {
+            Reply::Items(verdicts) => self.accepted(parcel, verdicts, now),
+            Reply::Split(refusal) => self.refused(parcel, refusal, now),
+            Reply::Retry { after, why, unknown } => {
+                metering::retry(why);
+                for &slot in parcel.first() {
+                    if let Some(load) = self.book.get_mut(slot) {
+                        load.unknown |= unknown;
+                    }
+                }
+                match after {
+                    Some(after) => {
+                        self.gate.asked(asked_wait(after, self.pace.least_asked_wait), now);
+                        self.shelf.put(parcel, now);
+                    }
+                    None => self.failed(parcel, generation, why, now),
+                }
+            }
+            Reply::Hold(hold) => {
+                self.hold(hold, now);
+                self.shelf.put(parcel, now);
+            }
+        }
+    }
+
+    /// Takes the verdicts on each operation of a part.
+    fn accepted(&mut self, mut parcel: Parcel, verdicts: Vec<Verdict>, now: Instant) {
+        self.destination_works();
+        self.successes += 1;
+        self.working.success(now);
+        self.holding.delivered();
+        let part = parcel.parts.pop_front().unwrap_or_default();
+        let mut verdicts = verdicts.into_iter();
+        let mut again = Remainder::default();
+        let (mut delivered, mut rejected, mut later) = (0_u64, 0_u64, false);
+        for &slot in &part {
+            // An answer without a word about an operation says nothing about it.
+            match verdicts.next().unwrap_or(Verdict::Unknown) {
+                Verdict::Delivered => {
+                    delivered += 1;
+                    self.end(slot, Ending::Delivered, now);
+                }
+                Verdict::Rejected(refusal) => {
+                    rejected += 1;
+                    self.end(slot, refused(refusal), now);
+                }
+                Verdict::Again => again.with_others(slot),
+                Verdict::Later(refusal) if self.is_expired(slot) => {
+                    rejected += 1;
+                    self.end(slot, expired(refusal), now);
+                }
+                Verdict::Later(_) => {
+                    later = true;
+                    self.note_failing(slot);
+                    again.with_others(slot);
+                }
+                Verdict::Unknown => {
+                    if let Some(load) = self.book.get_mut(slot) {
+                        load.unknown = true;
+                    }
+                    again.alone(slot);
+                }
+            }
+        }
+        metering::sent(delivered);
+        metering::failed(rejected);
+        let again = again.parts();
+        let left: usize = again.iter().map(Vec::len).sum();
+        let why = if later { "item" } else { "unknown" };
+        if left > 0 {
+            metering::retry(why);
+        }
+        // Without progress (a single operation that stays unknown, or everything is to come later)
+        // the parcel must not go round at full speed.
+        let stuck = left == part.len() && (part.len() == 1 || again.len() == 1);
+        for slots in again.into_iter().rev() {
+            parcel.parts.push_front(slots);
+        }
+        if stuck || later {
+            if part.len() == 1 && part.first().is_some_and(|slot| self.is_expired(*slot)) {
+                self.give_up(parcel, why, now);
+                return;
+            }
+            for &slot in parcel.first() {
+                self.note_failing(slot);
+            }
+            let wait = parcel.strike(self.successes, &self.retry);
+            self.shelf.put(parcel, now + wait);
+            return;
+        }
+        parcel.part_passed(part.len(), rejected > 0);
+        self.forward(parcel, now);
+    }
+
+    /// Takes the refusal of a whole part.
+    fn refused(&mut self, mut parcel: Parcel, refusal: Refusal, now: Instant) {
+        self.destination_works();
+        if parcel.first().len() > 1 {
+            metering::retry("split");
+            parcel.halve(true);
+        } else {
+            metering::failed(1);
+            parcel.culprit();
+            for slot in parcel.parts.pop_front().unwrap_or_default() {
+                self.end(slot, refused(refusal.clone()), now);
+            }
+        }
+        self.forward(parcel, now);
+    }
+
+    /// Takes a failure that says nothing about the operations.
+    fn failed(&mut self, mut parcel: Parcel, generation: u64, why: &'static str, now: Instant) {
+        let single = parcel.first().len() == 1;
+        if why == "http_429" {
+            self.limiter.lower(now);
+            self.destination_fails(generation, why, now);
+            let wait = super::super::retry::full_jitter(1, &self.retry);
+            self.shelf.put(parcel, now + wait);
+            return;
+        }
+        metering::failed(1);
+        for &slot in parcel.first() {
+            self.note_failing(slot);
+        }
+        let wait = parcel.strike(self.successes, &self.retry);
+        if !parcel.is_suspect() {
+            self.destination_fails(generation, why, now);
+            self.shelf.put(parcel, now + wait);
+            return;
+        }
+        // The others pass and this one does not: it must not make them wait.
+        self.gate.untried(generation, now);
+        if !single {
+            parcel.halve(false);
+            self.shelf.put(parcel, now);
+        } else if parcel.first().iter().any(|slot| self.is_expired(*slot)) {
+            self.give_up(parcel, why, now);
+        } else {
+            if let Some(others) = self.part_with_others(&mut parcel) {
+                self.shelf.put(others, now);
+            }
+            self.shelf.put(parcel, now + wait);
+        }
+    }
+
+    /// Takes out of a parcel what does not have to wait for its first part: the operations that
+    /// share no key with it, nor with anything that has to wait.
+    fn part_with_others(&self, parcel: &mut Parcel) -> Option<Parcel> {
+        let mut waiting: HashSet<u64> = HashSet::new();
+        for &slot in parcel.first() {
+            waiting.extend(self.book.keys(slot));
+        }
+        let mut others = Vec::new();
+        for part in parcel.parts.iter_mut().skip(1) {
+            part.retain(|&slot| {
+                let keys = self.book.keys(slot);
+                let waits = keys.iter().any(|key| waiting.contains(key));
+                if waits {
+                    waiting.extend(keys);
+                } else {
+                    others.push(slot);
+                }
+                waits
+            });
+        }
+        parcel.parts.retain(|part| !part.is_empty());
+        (!others.is_empty()).then(|| Parcel::new(others))
+    }
+
+    /// Gives up the first part of a parcel.
+    fn give_up(&mut self, mut parcel: Parcel, why: &'static str, now: Instant) {
+        parcel.culprit();
+        for slot in parcel.parts.pop_front().unwrap_or_default() {
+            let message = Some(format!("last failure: {why}"));
+            self.end(slot, expired(Refusal { message, ..Refusal::default() }), now);
+        }
+        self.forward(parcel, now);
+    }
+
+    /// Sends what is left of a parcel, or takes leave of it.
+    fn forward(&mut self, parcel: Parcel, now: Instant) {
+        if !parcel.parts.is_empty() {
+            self.shelf.put(parcel, now);
+        } else if let Some(passed) = parcel.refused_for_size() {
+            self.item_limit.refused_for_size(passed, now);
+        }
+    }
+
+    fn note_failing(&mut self, slot: Slot) {
+        let total = self.working.total();
+        if let Some(load) = self.book.get_mut(slot) {
+            load.failing_since.get_or_insert(total);
+        }
+    }
+
+    fn is_expired(&self, slot: Slot) -> bool {
+        let since = self.book.get(slot).and_then(|load| load.failing_since);
+        since.is_some_and(|since| {
+            self.working.total().saturating_sub(since) >= self.retry.give_up_after
+        })
+    }
+
+    fn destination_works(&mut self) {
+        if self.gate.works() >= OUTAGE {
+            tracing::info!("Customer.io takes requests again.");
+        }
+    }
+
+    fn destination_fails(&mut self, generation: u64, why: &'static str, now: Instant) {
+        if self.gate.fails(generation, &self.retry, now) == Some(OUTAGE) {
+            tracing::warn!(reason = why, "Customer.io takes no requests; delivery waits.");
+        }
+    }
+}
+
+fn expired(refusal: Refusal) -> Ending {
+    let reason = Reason::new(
+        ReasonCode::Expired,
+        "kept failing for `retry.give_up_after` while others were delivered",
+    );
+    Ending::Rejected(reason, refusal)
+}
+
+/// What of a part is sent again: neighbours together, except those that must travel alone.
+#[derive(Default)]
+struct Remainder {
+    done: Vec<Vec<Slot>>,
+    open: Vec<Slot>,
+}
+
+impl Remainder {
+    fn with_others(&mut self, slot: Slot) {
+        self.open.push(slot);
+    }
+
+    fn alone(&mut self, slot: Slot) {
+        self.close();
+        self.done.push(vec![slot]);
+    }
+
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.done.push(std::mem::take(&mut self.open));
+        }
+    }
+
+    fn parts(mut self) -> Vec<Vec<Slot>> {
+        self.close();
+        self.done
+    }
+}

@@ -1,0 +1,209 @@
+//! The folder of dead letters: names, rotation, bounds, durability.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, Utc};
+
+use super::super::metering;
+use crate::config::{DeadLettersConfig, DeadLettersFull};
+
+/// A file is full at this size.
+const FULL: u64 = 64 << 20;
+/// With a small bound, files are so much smaller that dropping the oldest loses at most an eighth.
+const FILES: u64 = 8;
+/// How often files are looked at for their age.
+const AGE_CHECK: Duration = Duration::from_secs(600);
+
+#[derive(Debug)]
+pub struct Files {
+    dir: PathBuf,
+    max_size: u64,
+    max_age: Duration,
+    when_full: DeadLettersFull,
+    /// Closed files, the oldest first, with their sizes.
+    closed: Vec<(PathBuf, u64)>,
+    open: Option<Open>,
+    aged: Option<SystemTime>,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    path: PathBuf,
+    date: String,
+    size: u64,
+    /// Whether a failed write may have left bytes behind `size`.
+    torn: bool,
+}
+
+impl Files {
+    pub fn open(dir: PathBuf, config: &DeadLettersConfig) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| named(&dir, &e))?;
+        let mut closed = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(|e| named(&dir, &e))? {
+            let entry = entry?;
+            let path = entry.path();
+            if let Some(place) = place(&path) {
+                closed.push((place, path, entry.metadata()?.len()));
+            }
+        }
+        closed.sort();
+        let closed = closed.into_iter().map(|(_, path, size)| (path, size)).collect();
+        Ok(Self {
+            dir,
+            max_size: config.max_size,
+            max_age: config.max_age,
+            when_full: config.when_full,
+            closed,
+            open: None,
+            aged: None,
+        })
+    }
+
+    /// Appends whole lines durably, or nothing.
+    pub fn append(&mut self, lines: &[u8], now: DateTime<Utc>) -> io::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let added = lines.len() as u64;
+        self.drop_aged(now.into());
+        self.rotate(added, now);
+        self.make_room(added)?;
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => self.begin(now)?,
+        };
+        let open = self.open.insert(open);
+        if open.torn {
+            open.file.set_len(open.size).map_err(|e| named(&open.path, &e))?;
+            open.torn = false;
+        }
+        let written = open.file.write_all(lines).and_then(|()| open.file.sync_data());
+        if let Err(error) = written {
+            // A part of the lines must not stand before the next ones.
+            open.torn = open.file.set_len(open.size).is_err();
+            return Err(named(&open.path, &error));
+        }
+        open.size += added;
+        Ok(())
+    }
+
+    fn total(&self) -> u64 {
+        let closed: u64 = self.closed.iter().map(|(_, size)| size).sum();
+        closed + self.open.as_ref().map_or(0, |open| open.size)
+    }
+
+    /// Closes the open file when it is full or of an earlier day.
+    fn rotate(&mut self, added: u64, now: DateTime<Utc>) {
+        let full = FULL.min(self.max_size / FILES);
+        let date = date(now);
+        if let Some(open) = &self.open
+            && (open.date != date || (open.size > 0 && open.size + added > full))
+        {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.closed.push((open.path, open.size));
+        }
+    }
+
+    fn begin(&self, now: DateTime<Utc>) -> io::Result<Open> {
+        let date = date(now);
+        let last = self.closed.iter().filter_map(|(path, _)| place(path));
+        let mut n = last.filter(|(d, _)| *d == date).map(|(_, n)| n + 1).max().unwrap_or(1);
+        loop {
+            let path = self.dir.join(format!("{date}-{n}.ndjson"));
+            match OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path) {
+                Ok(file) => {
+                    // The name must be durable, too.
+                    File::open(&self.dir)
+                        .and_then(|dir| dir.sync_all())
+                        .map_err(|e| named(&self.dir, &e))?;
+                    return Ok(Open { file, path, date, size: 0, torn: false });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => n += 1,
+                Err(error) => return Err(named(&path, &error)),
+            }
+        }
+    }
+
+    /// Keeps the folder within its bound.
+    fn make_room(&mut self, added: u64) -> io::Result<()> {
+        if self.total() + added > self.max_size {
+            // Files may have been taken away by hand since.
+            self.closed.retain(|(path, _)| path.exists());
+        }
+        while self.total() + added > self.max_size {
+            if self.when_full == DeadLettersFull::Hold {
+                return Err(io::Error::new(
+                    io::ErrorKind::StorageFull,
+                    format!(
+                        "the dead letters in {} have reached `dead_letters.max_size` ({} bytes): replay or remove some",
+                        self.dir.display(),
+                        self.max_size
+                    ),
+                ));
+            }
+            if self.closed.is_empty() {
+                self.close();
+            }
+            if self.closed.is_empty() {
+                // A single write larger than the bound: better kept than lost.
+                return Ok(());
+            }
+            let (path, _) = self.closed.remove(0);
+            drop_file(&path, "size")?;
+        }
+        Ok(())
+    }
+
+    fn drop_aged(&mut self, now: SystemTime) {
+        let recently = |at: SystemTime| now.duration_since(at).is_ok_and(|d| d < AGE_CHECK);
+        if self.aged.is_some_and(recently) {
+            return;
+        }
+        self.aged = Some(now);
+        let max_age = self.max_age;
+        self.closed.retain(|(path, _)| {
+            let modified = fs::metadata(path).and_then(|m| m.modified());
+            let aged =
+                modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > max_age));
+            !(aged && drop_file(path, "age").is_ok())
+        });
+    }
+}
+
+fn drop_file(path: &Path, bound: &'static str) -> io::Result<()> {
+    let lines = fs::read(path).map(|text| memchr::memchr_iter(b'\n', &text).count()).unwrap_or(0);
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(named(path, &error)),
+    }
+    metering::letters_dropped(lines as u64);
+    tracing::warn!(file = %path.display(), letters = lines, bound, "Old dead letters were removed.");
+    Ok(())
+}
+
+fn date(now: DateTime<Utc>) -> String {
+    now.format("%Y-%m-%d").to_string()
+}
+
+/// Reads date and number from a file's name; files of other names are left alone.
+fn place(path: &Path) -> Option<(String, u64)> {
+    let stem = path.file_name()?.to_str()?.strip_suffix(".ndjson")?;
+    let (date, n) = stem.rsplit_once('-')?;
+    let valid = chrono::NaiveDate::parse_from_str(date, "%Y-%m-%d").is_ok();
+    valid.then(|| Some((date.to_owned(), n.parse().ok()?)))?
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

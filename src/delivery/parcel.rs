@@ -1,0 +1,200 @@
+//! Operations that left together, until the last of them has ended.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::order::Slot;
+use super::retry::full_jitter;
+use crate::config::RetryConfig;
+
+/// A batch with its history. While it exists, its people's later operations wait.
+///
+/// A refused batch is cut into parts, which travel one after the other: that keeps each person's
+/// order, and bounds what one bad batch takes from the others.
+#[derive(Debug)]
+pub struct Parcel {
+    /// What is left, in order; the first part travels next. Never empty parts.
+    pub parts: VecDeque<Vec<Slot>>,
+    /// How often something of it was sent.
+    pub sent: u32,
+    /// Failures while other requests succeeded in between.
+    strikes: u32,
+    /// How many requests had succeeded at the last failure.
+    successes: Option<u64>,
+    /// Whether the server has refused it whole.
+    split: bool,
+    /// Whether it lost operations to refusals.
+    culprits: bool,
+    /// Largest part that passed whole.
+    passed: usize,
+}
+
+/// Failures after which a batch is suspected to hold the cause itself.
+pub const SUSPECT: u32 = 3;
+
+impl Parcel {
+    /// Makes a parcel of one part.
+    #[must_use]
+    pub fn new(part: Vec<Slot>) -> Self {
+        Self {
+            parts: VecDeque::from([part]),
+            sent: 0,
+            strikes: 0,
+            successes: None,
+            split: false,
+            culprits: false,
+            passed: 0,
+        }
+    }
+
+    /// Returns the part that travels next.
+    #[must_use]
+    pub fn first(&self) -> &[Slot] {
+        self.parts.front().map_or(&[], Vec::as_slice)
+    }
+
+    /// Tells whether a single operation fails while others pass, so that it must not make others
+    /// wait.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.strikes >= SUSPECT
+    }
+
+    /// Notes a failure when `successes` requests had succeeded, and returns how long this parcel
+    /// itself should wait.
+    ///
+    /// Failures without a success in between are the destination's, not the parcel's.
+    pub fn strike(&mut self, successes: u64, config: &RetryConfig) -> Duration {
+        if self.successes != Some(successes) {
+            self.strikes = self.strikes.saturating_add(1);
+            self.successes = Some(successes);
+        }
+        full_jitter(self.strikes, config)
+    }
+
+    /// Halves the first part; `refused` tells whether the server asked for it.
+    pub fn halve(&mut self, refused: bool) {
+        if let Some(mut part) = self.parts.pop_front() {
+            let second = part.split_off(part.len().div_ceil(2));
+            if !second.is_empty() {
+                self.parts.push_front(second);
+            }
+            self.parts.push_front(part);
+        }
+        self.split |= refused;
+        self.strikes = 0;
+        self.successes = None;
+    }
+
+    /// Notes that a part passed, with or without refusals of single operations.
+    pub fn part_passed(&mut self, operations: usize, refusals: bool) {
+        self.culprits |= refusals;
+        if !refusals {
+            self.passed = self.passed.max(operations);
+        }
+        self.strikes = 0;
+        self.successes = None;
+    }
+
+    /// Notes that a single operation was refused.
+    pub fn culprit(&mut self) {
+        self.culprits = true;
+    }
+
+    /// Returns the largest part that passed, if the parcel was refused for nothing but its size.
+    #[must_use]
+    pub fn refused_for_size(&self) -> Option<usize> {
+        (self.split && !self.culprits && self.passed > 0).then_some(self.passed)
+    }
+}
+
+/// Parcels that wait for their next try, by time.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    parcels: std::collections::BTreeMap<(Instant, u64), Parcel>,
+    next: u64,
+}
+
+impl Shelf {
+    /// Puts a parcel aside until `at`.
+    pub fn put(&mut self, parcel: Parcel, at: Instant) {
+        self.parcels.insert((at, self.next), parcel);
+        self.next += 1;
+    }
+
+    /// Returns when the first parcel is due.
+    #[must_use]
+    pub fn due_at(&self) -> Option<Instant> {
+        self.parcels.first_key_value().map(|((at, _), _)| *at)
+    }
+
+    /// Takes the first parcel that is due.
+    pub fn take(&mut self, now: Instant) -> Option<Parcel> {
+        let first = self.parcels.first_entry()?;
+        (first.key().0 <= now).then(|| first.remove())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn retry() -> RetryConfig {
+        RetryConfig {
+            initial: Duration::from_millis(1),
+            max: Duration::from_millis(1),
+            give_up_after: Duration::from_secs(1),
+            statuses: vec![],
+            item_reasons: vec![],
+        }
+    }
+
+    #[test]
+    fn halves_travel_in_order() {
+        let mut parcel = Parcel::new(vec![1, 2, 3, 4, 5]);
+        parcel.halve(true);
+        assert_eq!(parcel.parts, [vec![1, 2, 3], vec![4, 5]]);
+        parcel.halve(true);
+        assert_eq!(parcel.parts, [vec![1, 2], vec![3], vec![4, 5]]);
+    }
+
+    #[test]
+    fn only_failures_with_successes_in_between_make_a_suspect() {
+        let mut parcel = Parcel::new(vec![1]);
+        for _ in 0..9 {
+            parcel.strike(7, &retry());
+        }
+        assert!(!parcel.is_suspect());
+        parcel.strike(8, &retry());
+        parcel.strike(9, &retry());
+        assert!(parcel.is_suspect());
+    }
+
+    #[test]
+    fn a_refusal_that_no_operation_explains_is_for_the_size() {
+        let mut parcel = Parcel::new(vec![1, 2, 3]);
+        parcel.part_passed(3, false);
+        assert_eq!(parcel.refused_for_size(), None, "never refused");
+        parcel.halve(true);
+        parcel.part_passed(2, false);
+        parcel.part_passed(1, false);
+        assert_eq!(parcel.refused_for_size(), Some(3));
+        parcel.culprit();
+        assert_eq!(parcel.refused_for_size(), None, "an operation was the cause");
+    }
+
+    #[test]
+    fn the_shelf_gives_what_is_due_by_time() {
+        let (mut shelf, now) = (Shelf::default(), Instant::now());
+        let later = now + Duration::from_secs(1);
+        shelf.put(Parcel::new(vec![2]), later);
+        shelf.put(Parcel::new(vec![1]), now);
+        assert_eq!(shelf.take(now).unwrap().first(), [1]);
+        assert!(shelf.take(now).is_none());
+        assert_eq!(shelf.due_at(), Some(later));
+        assert_eq!(shelf.take(later).unwrap().first(), [2]);
+        assert_eq!(shelf.due_at(), None);
+    }
+}

@@ -1,0 +1,111 @@
+//! Loads scripts only if they compile and pass their tests, and notices when a folder changes.
+//!
+//! A folder is looked at instead of asking for file events: that works the same on local disks, in
+//! containers, and on mounted config maps, which are swapped by links.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Check, Mapping, Scripts, Settings, run_suite};
+use crate::diagnostic::{Diagnostic, Place};
+
+/// How often a folder should be looked at.
+pub const PERIOD: Duration = Duration::from_secs(1);
+
+/// Compiles scripts and runs their tests.
+///
+/// # Errors
+///
+/// Diagnostics of the compiler, and one per failed test.
+pub fn accept(
+    scripts: &Scripts,
+    settings: &Settings,
+    check: Check<'_>,
+) -> Result<Mapping, Vec<Diagnostic>> {
+    let mapping = Mapping::load(scripts, settings)?;
+    let report = run_suite(scripts, settings, &[], check);
+    let mut faults = report.diagnostics;
+    faults.extend(report.failed.into_iter().map(|(file, case, difference)| {
+        let message = format!("the test `{case}` fails\n{}", difference.trim_end());
+        Diagnostic::error("test_failed", message)
+            .at(Place { file: scripts.shown(&file), ..Place::default() })
+            .help("mend the script or the test")
+    }));
+    if faults.is_empty() { Ok(mapping) } else { Err(faults) }
+}
+
+/// Remembers what a folder of scripts held.
+#[derive(Debug)]
+pub struct Watcher {
+    dir: PathBuf,
+    last: Result<Scripts, Vec<Diagnostic>>,
+}
+
+impl Watcher {
+    /// Begins with what the folder holds now.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        let last = Scripts::read(&dir);
+        Self { dir, last }
+    }
+
+    /// Looks at the folder, and tells whether it holds something else than the last time.
+    pub fn changed(&mut self) -> bool {
+        let now = Scripts::read(&self.dir);
+        let changed = now != self.last;
+        self.last = now;
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::operation::grammar::check_root;
+
+    const TRACK: &str =
+        r#". = { "type": "person", "action": "event", "identifiers": { "id": "u" }, "name": "e" }"#;
+
+    fn folder() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("tests")).unwrap();
+        fs::write(dir.path().join("mapping.yaml"), "track: [track.vrl]\n").unwrap();
+        fs::write(dir.path().join("track.vrl"), TRACK).unwrap();
+        fs::write(
+            dir.path().join("tests/track.yaml"),
+            "- name: fixed\n  event: { type: track }\n  operations: [ { type: person, action: event, identifiers: { id: u }, name: e } ]\n",
+        )
+        .unwrap();
+        dir
+    }
+
+    fn load(dir: &tempfile::TempDir) -> Result<Mapping, Vec<Diagnostic>> {
+        accept(&Scripts::read(dir.path())?, &Settings::default(), &check_root)
+    }
+
+    #[test]
+    fn scripts_that_break_their_tests_are_refused_with_the_difference() {
+        let dir = folder();
+        assert!(load(&dir).is_ok());
+        fs::write(dir.path().join("track.vrl"), TRACK.replace("\"e\"", "\"other\"")).unwrap();
+        let faults = load(&dir).unwrap_err();
+        assert_eq!(faults.len(), 1);
+        assert_eq!(faults[0].code, "test_failed");
+        assert!(faults[0].message.contains("+    \"name\": \"other\""), "{}", faults[0]);
+    }
+
+    #[test]
+    fn a_change_is_noticed_once() {
+        let dir = folder();
+        let mut watcher = Watcher::new(dir.path().to_owned());
+        assert!(!watcher.changed());
+        fs::write(dir.path().join("track.vrl"), ". = []").unwrap();
+        assert!(watcher.changed());
+        assert!(!watcher.changed());
+        fs::remove_file(dir.path().join("mapping.yaml")).unwrap();
+        assert!(watcher.changed());
+        assert!(!watcher.changed());
+    }
+}

@@ -1,0 +1,78 @@
+//! What the admin endpoints see of the pipeline.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::reload::Reloader;
+use crate::admin::Process;
+use crate::admin::status::Status;
+use crate::sink::SinkHandle;
+use crate::telemetry::Exporter;
+
+/// Renders all metrics of the process.
+pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Joins sink, scripts, and metrics for the endpoints.
+pub(super) struct Control {
+    sink: SinkHandle,
+    reloader: Arc<Reloader>,
+    render: Option<Render>,
+    exporter: Exporter,
+    started: Instant,
+    stopping: AtomicBool,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").field("sink", &self.sink).finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    pub(super) fn new(sink: SinkHandle, reloader: Arc<Reloader>, render: Option<Render>) -> Self {
+        let (started, stopping) = (Instant::now(), AtomicBool::new(false));
+        Self { sink, reloader, render, exporter: Exporter::default(), started, stopping }
+    }
+
+    /// Makes the process unready: senders are to go elsewhere.
+    pub(super) fn stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Process for Control {
+    fn unready(&self) -> Vec<String> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return vec!["shutting down".to_owned()];
+        }
+        self.sink.stats().unavailable
+    }
+
+    fn metrics(&self) -> Option<String> {
+        let render = self.render.as_ref()?;
+        self.exporter.export(&self.sink.stats());
+        Some(render())
+    }
+
+    fn status(&self) -> Status {
+        Status::new(&self.sink.stats(), self.started.elapsed(), self.reloader.error())
+    }
+
+    fn reload(&self) -> BoxFuture<'_, Result<String, String>> {
+        self.reloader.reload().boxed()
+    }
+
+    fn pause(&self) {
+        tracing::info!("Delivery is paused by the operator.");
+        self.sink.delivery().pause();
+    }
+
+    fn resume(&self) {
+        tracing::info!("Delivery goes on by the operator.");
+        self.sink.delivery().resume();
+    }
+}

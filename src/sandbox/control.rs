@@ -1,0 +1,149 @@
+//! `/_sandbox/`: reading what is stored, and control. No Basic auth; for this machine, or with a
+//! bearer token.
+
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{Method, Request, Response};
+use percent_encoding::percent_decode_str;
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::engine::Engine;
+use super::fault::Rule;
+use super::operation::Identifier;
+use super::options::Span;
+use super::request::{FromElsewhere, json_answer, meta_error};
+
+/// People that a search returns at most.
+const SEARCH_LIMIT: usize = 1000;
+
+pub(super) fn answer(engine: &mut Engine, request: &Request<Bytes>) -> Response<Bytes> {
+    if !may_control(engine, request) {
+        return meta_error(403, "only from this machine, or with the control token");
+    }
+    let decoded: Vec<String> = request
+        .uri()
+        .path()
+        .split('/')
+        .skip(2)
+        .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned())
+        .collect();
+    let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
+    let query = |name: &str| parameter(request.uri().query(), name);
+    let number = |name: &str| query(name).and_then(|text| text.parse::<u64>().ok());
+    let now = engine.clock.now();
+    let put = *request.method() == Method::PUT || *request.method() == Method::POST;
+    let get = *request.method() == Method::GET;
+    match parts.as_slice() {
+        ["people"] if get => {
+            let text = query("q").unwrap_or_default();
+            shown(&engine.workspace().search(&text, SEARCH_LIMIT))
+        }
+        ["people", cio_id] if get => {
+            found(engine.workspace().person(&Identifier::CioId((*cio_id).to_owned())))
+        }
+        ["objects"] if get => shown(&engine.workspace().objects()),
+        ["anonymous"] if get => shown(&engine.workspace().unattached(now)),
+        ["anonymous", id] if get => found(engine.workspace().unattached(now).remove(*id)),
+        ["invites"] if get => shown(&engine.workspace().invites()),
+        ["deliveries"] if get => shown(&engine.workspace().deliveries()),
+        ["segments"] if get => shown(engine.workspace().segments()),
+        ["suppressed"] if get => shown(engine.workspace().suppressed()),
+        ["events"] if get => {
+            let events = engine.workspace().events_since(number("since").unwrap_or(0), now);
+            let with_owner = |(cio_id, event)| json!({"cio_id": cio_id, "event": event});
+            shown(&events.into_iter().map(with_owner).collect::<Vec<_>>())
+        }
+        ["activity"] if get => shown(&engine.workspace().activity()),
+        ["requests"] if get => {
+            let status = number("status");
+            let fits = |record: &super::log::RequestRecord| {
+                status.is_none_or(|status| u64::from(record.status) == status)
+            };
+            let requests = engine.log.iter().filter(|record| fits(record));
+            shown(&requests.collect::<Vec<_>>())
+        }
+        ["requests", number] if get => {
+            found(number.parse().ok().and_then(|number| engine.log.get(number)))
+        }
+        ["stats"] if get => shown(&engine.stats()),
+        ["options"] if get => shown(engine.workspace.options()),
+        ["faults"] if get => shown(&engine.faults.rules().collect::<Vec<_>>()),
+        ["faults"] if put => match serde_json::from_slice::<Vec<Rule>>(request.body()) {
+            Ok(rules) => {
+                engine.set_faults(rules);
+                json_answer(200, &json!({}))
+            }
+            Err(error) => meta_error(400, &error.to_string()),
+        },
+        ["state"] if get => found(engine.snapshot().ok()),
+        ["state"] if put => {
+            let read = serde_json::from_slice(request.body()).map_err(|error| error.to_string());
+            match read.and_then(|snapshot| engine.restore(snapshot)) {
+                Ok(()) => json_answer(200, &json!({})),
+                Err(error) => meta_error(400, &error),
+            }
+        }
+        ["reset"] if put => {
+            engine.reset();
+            json_answer(200, &json!({}))
+        }
+        ["clock"] if get => json_answer(200, &json!({"now": now})),
+        ["clock"] if put => set_clock(engine, request.body()),
+        _ => meta_error(404, "not found"),
+    }
+}
+
+fn may_control(engine: &Engine, request: &Request<Bytes>) -> bool {
+    let from_elsewhere = request.extensions().get::<FromElsewhere>().is_some();
+    match &engine.identity.control_token {
+        None => !from_elsewhere,
+        Some(token) => {
+            let given = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+            let bearer = given.and_then(|value| value.strip_prefix("Bearer "));
+            !from_elsewhere || bearer == Some(token.expose_secret())
+        }
+    }
+}
+
+/// `{"set": unix seconds}`, `{"advance": "5m"}`, or `{"follow": true}`.
+fn set_clock(engine: &mut Engine, body: &[u8]) -> Response<Bytes> {
+    let Ok(body) = serde_json::from_slice::<Value>(body) else {
+        return meta_error(400, "body is not valid JSON");
+    };
+    let advance = body.get("advance").map(|span| serde_json::from_value::<Span>(span.clone()));
+    match (body.get("set").and_then(Value::as_f64), advance) {
+        (Some(seconds), _) if seconds.abs() < 1e12 => {
+            #[expect(clippy::cast_possible_truncation, reason = "in range, see above")]
+            engine.clock.set((seconds * 1000.0) as i64);
+        }
+        (None, Some(Ok(span))) => engine.clock.advance(span.as_millis()),
+        (None, None) if body.get("follow") == Some(&Value::Bool(true)) => {
+            engine.clock.follow_system();
+        }
+        _ => return meta_error(400, "expected one of `set`, `advance`, and `follow`"),
+    }
+    let now = engine.clock.now();
+    engine.workspace.settle(now);
+    json_answer(200, &json!({"now": now}))
+}
+
+/// Reads a parameter of a query.
+pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+    let mut pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(given, _)| *given == name)?;
+    let value = value.replace('+', " ");
+    Some(percent_decode_str(&value).decode_utf8_lossy().into_owned())
+}
+
+fn shown<T: Serialize + ?Sized>(value: &T) -> Response<Bytes> {
+    match serde_json::to_value(value) {
+        Ok(value) => json_answer(200, &value),
+        Err(error) => meta_error(500, &error.to_string()),
+    }
+}
+
+fn found<T: Serialize>(value: Option<T>) -> Response<Bytes> {
+    value.map_or_else(|| meta_error(404, "not found"), |value| shown(&value))
+}

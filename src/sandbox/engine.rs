@@ -1,0 +1,319 @@
+//! The whole sandbox without sockets: a request in, an answer out.
+//!
+//! A request passes, in this order: fault rules, route, credentials, region, size, encoding, JSON,
+//! validation, the workspace. [`Engine::begin`] decides about faults, so that a server can wait
+//! before [`Engine::finish`] does the rest.
+
+mod batch;
+mod pipeline;
+
+pub(super) use pipeline::MAX_READ_BYTES;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::clock::{Clock, Seconds};
+use super::credentials::Credential;
+use super::fault::firing::{Faults, Fired};
+use super::fault::{Reset, Rule};
+use super::log::{Applied, FaultRecord, Finding, RequestLog, RequestRecord};
+use super::options::{Options, Region};
+use super::request::{Answer, Ending, Wire, set_header};
+use super::workspace::Workspace;
+use super::workspace::view::Counts;
+use super::{app_api, control};
+
+/// What the sandbox is, beside its switches.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The region whose host it stands for.
+    pub region: Region,
+    /// The workspace of credentials that name none.
+    pub environment_id: u64,
+    /// The credentials that are accepted; empty: every complete pair.
+    pub credentials: Vec<Credential>,
+    /// Bearer token for `/_sandbox/`; without one it is for this machine only.
+    pub control_token: Option<secrecy::SecretString>,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self { region: Region::Us, environment_id: 1, credentials: Vec::new(), control_token: None }
+    }
+}
+
+/// Counters since the start or the last reset.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// Requests to the Track API.
+    pub requests: u64,
+    /// Connections that were accepted.
+    pub connections: u64,
+    /// Requests by status of the answer; 0: none was sent.
+    pub statuses: BTreeMap<u16, u64>,
+    /// Faults that were applied, by name.
+    pub faults: BTreeMap<String, u64>,
+    /// Operations that were taken.
+    pub accepted: u64,
+    /// Operations that were refused.
+    pub refused: u64,
+    /// Counts of the workspace.
+    pub workspace: Counts,
+}
+
+/// The sandbox without sockets.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) identity: Identity,
+    pub(super) workspace: Workspace,
+    pub(super) faults: Faults,
+    pub(super) log: RequestLog,
+    pub(super) clock: Clock,
+    stats: Stats,
+    seed: u64,
+}
+
+/// What was decided about a request before it is read closely.
+#[derive(Debug)]
+pub struct Plan {
+    number: u64,
+    at: Seconds,
+    fired: Option<Fired>,
+    before: Duration,
+    after: Duration,
+    is_control: bool,
+}
+
+impl Plan {
+    /// How long to wait before the request is applied.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        self.before
+    }
+}
+
+impl Engine {
+    /// Makes an engine with an empty workspace.
+    #[must_use]
+    pub fn new(identity: Identity, options: Options, seed: u64, clock: Clock) -> Self {
+        let faults = Faults::new(Vec::new(), seed, clock.now_millis());
+        Self {
+            identity,
+            workspace: Workspace::new(options, seed),
+            faults,
+            log: RequestLog::default(),
+            clock,
+            stats: Stats::default(),
+            seed,
+        }
+    }
+
+    /// Returns the workspace as it is now.
+    pub fn workspace(&mut self) -> &mut Workspace {
+        self.workspace.settle(self.clock.now());
+        &mut self.workspace
+    }
+
+    /// Returns the clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Replaces the fault rules; their spans and counts start now.
+    pub fn set_faults(&mut self, rules: Vec<Rule>) {
+        self.faults = Faults::new(rules, self.seed, self.clock.now_millis());
+    }
+
+    /// Forgets everything but switches, credentials, and fault rules; the rules start again.
+    pub fn reset(&mut self) {
+        self.workspace.clear();
+        self.log = RequestLog::default();
+        self.stats = Stats::default();
+        self.set_faults(self.faults.rules().cloned().collect());
+    }
+
+    /// Returns the counters.
+    pub fn stats(&mut self) -> Stats {
+        let workspace = self.workspace().counts();
+        Stats { workspace, ..self.stats.clone() }
+    }
+
+    /// Returns the logged requests, oldest first.
+    #[must_use]
+    pub fn requests(&self) -> Vec<RequestRecord> {
+        self.log.iter().cloned().collect()
+    }
+
+    /// Returns the snapshot that [`Engine::restore`] reads.
+    ///
+    /// # Errors
+    ///
+    /// None in practice; JSON's.
+    pub fn snapshot(&mut self) -> serde_json::Result<Value> {
+        Ok(json!({"version": 1, "workspace": self.workspace().snapshot()?}))
+    }
+
+    /// Replaces the workspace's state by a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// A text that says why it is none; nothing has changed then.
+    pub fn restore(&mut self, mut snapshot: Value) -> Result<(), String> {
+        if snapshot.get("version") != Some(&json!(1)) {
+            return Err("expected a snapshot with `version` 1".to_owned());
+        }
+        let state = snapshot.get_mut("workspace").map(Value::take).unwrap_or_default();
+        self.workspace.restore(state).map_err(|error| error.to_string())
+    }
+
+    /// Decides whether a connection that was just accepted is reset.
+    pub fn accept(&mut self) -> bool {
+        self.stats.connections += 1;
+        let fired = self.faults.for_connection(self.clock.now_millis());
+        if let Some(fired) = &fired {
+            *self.stats.faults.entry(fired.effect.name()).or_default() += 1;
+        }
+        fired.is_some()
+    }
+
+    /// Answers a request, with all waiting left to the caller (`wire.delay`).
+    pub fn handle(&mut self, request: Request<Bytes>) -> Answer {
+        let plan = self.begin(&request);
+        let before = plan.wait();
+        let mut answer = self.finish(&request, plan);
+        answer.wire.delay += before;
+        answer
+    }
+
+    /// Numbers a request and decides about faults.
+    pub fn begin(&mut self, request: &Request<Bytes>) -> Plan {
+        let path = request.uri().path();
+        if path.starts_with("/_sandbox/") || path.starts_with("/v1/") {
+            return Plan {
+                number: 0,
+                at: self.clock.now(),
+                fired: None,
+                before: Duration::ZERO,
+                after: Duration::ZERO,
+                is_control: true,
+            };
+        }
+        let now = self.clock.now_millis();
+        let seen = super::fault::firing::seen(request);
+        let mut fired = self.faults.for_request(&seen, request.headers(), now);
+        let (mut before, mut after) = (Duration::ZERO, Duration::ZERO);
+        if let Some(Fired { effect, random, .. }) = &mut fired
+            && let Some(latency) = &effect.latency
+        {
+            let wait = latency.draw(random);
+            *(if latency.after { &mut after } else { &mut before }) = wait;
+        }
+        Plan {
+            number: self.log.next_number(),
+            at: Seconds::from_millis(now),
+            fired,
+            before,
+            after,
+            is_control: false,
+        }
+    }
+
+    /// Does what the plan says and answers.
+    pub fn finish(&mut self, request: &Request<Bytes>, plan: Plan) -> Answer {
+        self.workspace.settle(self.clock.now());
+        if plan.is_control {
+            let response = if request.uri().path().starts_with("/v1/") {
+                app_api::answer(self, request)
+            } else {
+                control::answer(self, request)
+            };
+            return Answer { response, wire: Wire::default() };
+        }
+        let Plan { number, at, mut fired, after, .. } = plan;
+        let (finding, applied) = self.find(request, number, at, fired.as_mut());
+        let untouched = finding.errors.is_empty() && finding.status() == 200;
+        let did = fired.as_ref().filter(|fired| !(untouched && fired.effect.only_chooses()));
+        let fault =
+            did.map(|fired| FaultRecord { rule: fired.rule, name: fired.effect.name(), applied });
+        self.count(&finding, fault.as_ref());
+        let options = self.workspace.options();
+        let body_limit = options.log_body_bytes;
+        let record = RequestRecord::new(number, at, request, &finding, fault, body_limit);
+        let limit = options.log_requests;
+        self.log.push(record, limit);
+
+        let mut response = finding.response;
+        set_header(&mut response, "x-sandbox-request", &number.to_string());
+        Answer { response, wire: wire(fired.as_ref(), after) }
+    }
+
+    /// The fixed answer of a fault, or what the API says.
+    fn find(
+        &mut self,
+        request: &Request<Bytes>,
+        number: u64,
+        at: Seconds,
+        fired: Option<&mut Fired>,
+    ) -> (Finding, Applied) {
+        let Some(fired) = fired else {
+            return (self.pipeline(request, number, at, None), Applied::Yes);
+        };
+        if let Some(response) = fired.effect.fixed(self.clock.now_millis()) {
+            return (response.into(), Applied::No);
+        }
+        if fired.effect.hang {
+            let nothing = Finding::from(Response::new(Bytes::new()));
+            return (Finding { sent: false, ..nothing }, Applied::No);
+        }
+        let chooses_items = fired.effect.items.is_some() || fired.effect.items_in_200.is_some();
+        let mut finding = self.pipeline(request, number, at, Some(fired));
+        finding.sent = fired.effect.reset != Some(Reset::AfterRequest);
+        let applied = match finding.accepted {
+            0 => Applied::No,
+            _ if chooses_items && !finding.errors.is_empty() => Applied::Items,
+            _ => Applied::Yes,
+        };
+        if let Some(bad) = fired.effect.bad_errors
+            && request.uri().path().starts_with("/api/v2/")
+            && finding.response.status().is_success()
+        {
+            finding.response = bad.answer(finding.items);
+        }
+        (finding, applied)
+    }
+
+    fn count(&mut self, finding: &Finding, fault: Option<&FaultRecord>) {
+        let stats = &mut self.stats;
+        stats.requests += 1;
+        *stats.statuses.entry(finding.status()).or_default() += 1;
+        stats.accepted += u64::try_from(finding.accepted).unwrap_or(u64::MAX);
+        stats.refused += u64::try_from(finding.errors.len()).unwrap_or(u64::MAX);
+        if let Some(fault) = fault {
+            *stats.faults.entry(fault.name.clone()).or_default() += 1;
+        }
+    }
+}
+
+fn wire(fired: Option<&Fired>, delay: Duration) -> Wire {
+    let Some(Fired { effect, .. }) = fired else { return Wire::default() };
+    let ending = if effect.hang {
+        Ending::Hang
+    } else {
+        match (effect.reset, effect.slow_body) {
+            (Some(Reset::MidResponse), _) => Ending::ResetMidway,
+            (Some(_), _) => Ending::Reset,
+            (None, Some(slow)) => Ending::Slow(slow.0.0),
+            (None, None) => Ending::Whole,
+        }
+    };
+    Wire { delay, ending, close_idle: effect.close_idle.map(|span| span.0) }
+}
+
+#[cfg(test)]
+mod tests;

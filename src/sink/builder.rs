@@ -1,0 +1,164 @@
+//! From checked configuration to a running sink.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{CustomerIoSink, Parts, Rules, on_mapping_stack};
+use crate::buffer::Buffer;
+use crate::buffer::memory::MemoryBuffer;
+use crate::config::{
+    BufferConfig, Config, ConsentConfig, CustomerIoConfig, DeadLettersConfig, FilterConfig,
+};
+use crate::delivery::client::Client;
+use crate::delivery::{DeadLetters, Destination, Pace};
+use crate::diagnostic::{Diagnostic, Place};
+use crate::filter::Filter;
+use crate::mapping::{Mapping, Scripts, Settings};
+use crate::source::intake::DEFAULT_BUDGET;
+
+/// Settings of a sink that is not started yet; each has the configuration's default.
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    customerio: CustomerIoConfig,
+    filter: FilterConfig,
+    consent: ConsentConfig,
+    scripts: Option<Scripts>,
+    settings: Settings,
+    threads: Option<usize>,
+    buffer: BufferConfig,
+    dead_letters: DeadLettersConfig,
+    data_dir: PathBuf,
+    destination: Option<Arc<dyn Destination>>,
+    intake_bytes: usize,
+}
+
+impl Builder {
+    pub(super) fn new(customerio: CustomerIoConfig) -> Self {
+        Self::from_config(&Config::default(), customerio)
+    }
+
+    /// Takes every section that concerns the sink; scripts are the built-in ones until
+    /// [`Builder::mappings`] says otherwise.
+    pub fn from_config(config: &Config, customerio: CustomerIoConfig) -> Self {
+        Self {
+            customerio,
+            filter: config.filter.clone(),
+            consent: config.consent.clone(),
+            scripts: None,
+            settings: config.mapping.settings.clone(),
+            threads: config.mapping.threads,
+            buffer: config.buffer.clone(),
+            dead_letters: config.dead_letters.clone(),
+            data_dir: config.data_dir.clone(),
+            destination: None,
+            intake_bytes: DEFAULT_BUDGET,
+        }
+    }
+
+    /// Sets the scripts.
+    pub fn mappings(mut self, scripts: Scripts) -> Self {
+        self.scripts = Some(scripts);
+        self
+    }
+
+    /// Sets what scripts see as `%customerio.<name>`.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Sets connection mode, event list, and names in `integrations`.
+    pub fn filter(mut self, filter: FilterConfig) -> Self {
+        self.filter = filter;
+        self
+    }
+
+    /// Sets the consent rules.
+    pub fn consent(mut self, consent: ConsentConfig) -> Self {
+        self.consent = consent;
+        self
+    }
+
+    /// Sets the number of mapping threads instead of one per core.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Sets the buffer's bound and what happens there.
+    pub fn buffer(mut self, buffer: BufferConfig) -> Self {
+        self.buffer = buffer;
+        self
+    }
+
+    /// Sets folder and bounds of the dead letters.
+    pub fn dead_letters(mut self, dead_letters: DeadLettersConfig) -> Self {
+        self.dead_letters = dead_letters;
+        self
+    }
+
+    /// Sets the folder for everything that is stored; `./data` unless set.
+    pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.data_dir = dir.into();
+        self
+    }
+
+    /// Sends batches elsewhere than to Customer.io, for tests.
+    pub fn destination(mut self, destination: Arc<dyn Destination>) -> Self {
+        self.destination = Some(destination);
+        self
+    }
+
+    /// Sets how many bytes batches may hold together before they are in the buffer; 64 MiB unless
+    /// set. A higher bound takes bursts without making senders wait.
+    pub fn intake_bytes(mut self, bytes: usize) -> Self {
+        self.intake_bytes = bytes;
+        self
+    }
+
+    /// Compiles the scripts, opens the dead letters, and starts every stage.
+    ///
+    /// Nothing is sent before the first event; whether the credentials work shows then.
+    ///
+    /// # Errors
+    ///
+    /// Diagnostics of the scripts, of the data directory, and of the connection's settings.
+    pub async fn build(self) -> Result<CustomerIoSink, Vec<Diagnostic>> {
+        let scripts = self.scripts.unwrap_or_else(Scripts::built_in);
+        let settings = self.settings;
+        let mapping = on_mapping_stack(move || Mapping::load(&scripts, &settings)).await;
+        let mapping = Arc::new(mapping.map_err(|error| vec![no_thread(&error)])??);
+        let filter = Arc::new(Filter::new(&self.filter, &self.consent));
+        let dead_letters = DeadLetters::open(&self.data_dir, &self.dead_letters)
+            .map_err(|error| vec![no_dead_letters(&self.data_dir, &error)])?;
+        let destination = match self.destination {
+            Some(destination) => destination,
+            None => Arc::new(Client::new(&self.customerio)?),
+        };
+        let buffer: Arc<dyn Buffer> =
+            Arc::new(MemoryBuffer::new(self.buffer.max_size, self.buffer.when_full));
+        let parts = Parts {
+            rules: Rules { filter, mapping },
+            buffer,
+            destination,
+            customerio: self.customerio,
+            pace: Pace { read_ahead: self.buffer.read_ahead, ..Pace::default() },
+            dead_letters: Arc::new(dead_letters),
+            threads: self.threads,
+            intake_bytes: self.intake_bytes,
+        };
+        CustomerIoSink::start(parts).map_err(|error| vec![no_thread(&error)])
+    }
+}
+
+fn no_thread(error: &std::io::Error) -> Diagnostic {
+    Diagnostic::error("threads", format!("cannot run a mapping thread: {error}"))
+        .help("set mapping.threads lower, or raise the limit of threads")
+}
+
+fn no_dead_letters(dir: &std::path::Path, error: &std::io::Error) -> Diagnostic {
+    Diagnostic::error("data_dir", format!("cannot open the dead letters: {error}"))
+        .at(Place { file: dir.display().to_string(), ..Place::default() })
+        .help("create the directory for this user, or set data_dir")
+}

@@ -1,0 +1,81 @@
+//! The half before the buffer: intake, mapping threads, appender.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::account::Account;
+use super::append::{Appender, Letters};
+use super::rules::Snapshot;
+use super::trouble::Trouble;
+use super::workers::{self, Busy};
+use crate::buffer::Buffer;
+use crate::outcome::Ledger;
+use crate::source::Intake;
+
+/// How many threads map, and how many bytes may be inside.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Width {
+    pub(super) threads: usize,
+    pub(super) budget: usize,
+}
+
+/// The running half.
+#[derive(Debug)]
+pub(super) struct Front {
+    pub(super) intake: Intake,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) account: Arc<Account>,
+    pub(super) trouble: Arc<Trouble>,
+    pub(super) busy: Arc<Busy>,
+    /// Ends, and closes the buffer, once the intake is closed and everything inside is stored.
+    pub(super) appender: JoinHandle<()>,
+}
+
+impl Front {
+    /// Starts the threads, and the appender on the current runtime.
+    pub(super) fn start<S: Snapshot>(
+        width: Width,
+        rules: &Arc<ArcSwap<S>>,
+        buffer: &Arc<dyn Buffer>,
+        letters: Arc<dyn Letters>,
+    ) -> std::io::Result<Self> {
+        Self::start_with(width, rules, buffer, letters, |appender| appender)
+    }
+
+    fn start_with<S: Snapshot>(
+        width: Width,
+        rules: &Arc<ArcSwap<S>>,
+        buffer: &Arc<dyn Buffer>,
+        letters: Arc<dyn Letters>,
+        adjust: impl FnOnce(Appender) -> Appender,
+    ) -> std::io::Result<Self> {
+        let ledger = Arc::new(Ledger::default());
+        ledger.recover(buffer.stats().events);
+        let account = Arc::new(Account::new(Arc::clone(&ledger)));
+        let trouble = Arc::new(Trouble::default());
+        let busy = Arc::new(Busy::default());
+
+        let (intake, jobs) = Intake::channel(width.budget);
+        let (sender, arrivals) = mpsc::unbounded_channel();
+        workers::start(width.threads, jobs, rules, &busy, sender)?;
+
+        let buffer = Arc::clone(buffer);
+        let appender = adjust(Appender::new(
+            Arc::clone(&buffer),
+            letters,
+            Arc::clone(&account),
+            Arc::clone(&trouble),
+        ));
+        let appender = tokio::spawn(async move {
+            appender.run(arrivals).await;
+            buffer.close();
+        });
+        Ok(Self { intake, ledger, account, trouble, busy, appender })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,417 @@
+//! What the front half promises, with a walk that does what the element's text says.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use smallvec::SmallVec;
+
+use super::*;
+use crate::buffer::memory::MemoryBuffer;
+use crate::buffer::{AppendError, BufferStats, Sequence, Stored};
+use crate::config::WhenFull;
+use crate::delivery::DeadLetter;
+use crate::event::Original;
+use crate::event::identity::IdInput;
+use crate::operation::{ConflictKeys, Effect, Operation, Operations};
+use crate::outcome::{Outcome, OutcomeKind, ReasonCode};
+use crate::sink::rules::Walk;
+use crate::source::{Batch, Incoming, Origin, Receipt, Refused};
+use crate::stage::{Prepared, Walked};
+
+/// Walks by order of the text: `ready`, `drop`, `fail`, `panic`; `meet` waits for another thread.
+#[derive(Debug, Default)]
+struct Script {
+    name: &'static str,
+    meeting: Option<Arc<Barrier>>,
+    walkers: AtomicU64,
+}
+
+struct Walker {
+    name: &'static str,
+    meeting: Option<Arc<Barrier>>,
+}
+
+impl Snapshot for Script {
+    fn walker(&self) -> Box<dyn Walk> {
+        self.walkers.fetch_add(1, Ordering::Relaxed);
+        Box::new(Walker { name: self.name, meeting: self.meeting.clone() })
+    }
+}
+
+impl Walk for Walker {
+    fn walk(&mut self, element: &Incoming, _batch: &Batch) -> Walked {
+        let text = element.json.clone().unwrap();
+        let prepared = |operations| {
+            let original = Original { raw: text.clone(), assigned: SmallVec::new() };
+            Box::new(Prepared { operations, original, id_input: IdInput::default() })
+        };
+        match std::str::from_utf8(&text).unwrap().split(' ').next().unwrap() {
+            "panic" => panic!("on purpose"),
+            "drop" => Walked::Ended(Outcome::Dropped(ReasonCode::ScriptAbort.into())),
+            "fail" => {
+                let outcome = Outcome::Failed(ReasonCode::ScriptError.into());
+                Walked::Failed(outcome, prepared(Operations::new()))
+            }
+            word => {
+                if word == "meet" {
+                    self.meeting.as_ref().unwrap().wait();
+                }
+                let body = Bytes::from(format!("{} {}", self.name, element.position));
+                let operation =
+                    Operation { keys: ConflictKeys::default(), effect: Effect::Ordinary, body };
+                Walked::Ready(prepared(Operations::from_iter([operation])))
+            }
+        }
+    }
+}
+
+/// Dead letters that can be broken.
+#[derive(Debug, Default)]
+struct Drawer {
+    broken: Mutex<bool>,
+    letters: Mutex<Vec<DeadLetter>>,
+}
+
+impl Drawer {
+    fn count(&self) -> usize {
+        self.letters.lock().unwrap().len()
+    }
+    fn break_down(&self, broken: bool) {
+        *self.broken.lock().unwrap() = broken;
+    }
+}
+
+impl Letters for Drawer {
+    fn write(&self, letters: Vec<DeadLetter>) -> BoxFuture<'_, std::io::Result<()>> {
+        let broken = *self.broken.lock().unwrap();
+        if !broken {
+            self.letters.lock().unwrap().extend(letters);
+        }
+        let result = if broken { Err(std::io::Error::other("no space")) } else { Ok(()) };
+        std::future::ready(result).boxed()
+    }
+}
+
+struct Bench {
+    front: Front,
+    buffer: Arc<dyn Buffer>,
+    drawer: Arc<Drawer>,
+    rules: Arc<ArcSwap<Script>>,
+    position: AtomicU64,
+}
+
+const PLENTY: u64 = 1 << 20;
+
+fn event_bytes() -> u64 {
+    let mut walker = Walker { name: "old", meeting: None };
+    let element = Incoming { json: Ok(Bytes::from_static(b"ready")), position: 0 };
+    let Walked::Ready(prepared) = walker.walk(&element, &batch(&["ready"], 0)) else { panic!() };
+    let Prepared { operations, original, id_input } = *prepared;
+    let received_at = chrono::DateTime::UNIX_EPOCH;
+    Stored { operations, original, id_input, received_at, source: "test".into() }.bytes()
+}
+
+fn batch(texts: &[&str], first: u64) -> Batch {
+    let element = |(text, position): (&&str, u64)| Incoming {
+        json: Ok(Bytes::copy_from_slice(text.as_bytes())),
+        position,
+    };
+    Batch {
+        elements: texts.iter().zip(first..).map(element).collect(),
+        set_type: None,
+        origin: Origin { source: "test".into(), source_type: "web".into() },
+        received_at: chrono::DateTime::UNIX_EPOCH,
+        client_ip: None,
+    }
+}
+
+impl Bench {
+    fn new(threads: usize, script: Script, buffer: Arc<dyn Buffer>) -> Self {
+        let drawer = Arc::new(Drawer::default());
+        let rules = Arc::new(ArcSwap::from_pointee(script));
+        let width = Width { threads, budget: 1 << 20 };
+        let front = Front::start_with(width, &rules, &buffer, drawer.clone(), |mut appender| {
+            appender.letters_patience = Duration::from_millis(2);
+            appender.try_again = Duration::from_millis(1);
+            appender
+        });
+        let position = AtomicU64::default();
+        Self { front: front.unwrap(), buffer, drawer, rules, position }
+    }
+
+    fn simple(max_bytes: u64, when_full: WhenFull) -> Self {
+        let script = Script { name: "old", ..Script::default() };
+        Self::new(2, script, Arc::new(MemoryBuffer::new(max_bytes, when_full)))
+    }
+
+    async fn submit_waiting(&self, texts: &[&str], wait: Duration) -> Receipt {
+        let first = self.position.fetch_add(texts.len() as u64, Ordering::Relaxed);
+        self.front.intake.submit(batch(texts, first), wait).await.unwrap()
+    }
+
+    async fn submit(&self, texts: &[&str]) -> Receipt {
+        self.submit_waiting(texts, Duration::from_secs(20)).await
+    }
+
+    async fn bodies(&self, limit: usize) -> Vec<String> {
+        let mut bodies = Vec::new();
+        while bodies.len() < limit {
+            for (_, stored) in self.buffer.read(limit - bodies.len()).await {
+                bodies.push(String::from_utf8(stored.operations[0].body.to_vec()).unwrap());
+            }
+        }
+        bodies
+    }
+
+    fn settle(&self, sequence: u64) {
+        self.front.account.settle(Sequence(sequence), &Outcome::Delivered);
+        self.buffer.settle(&[Sequence(sequence)]);
+    }
+
+    fn count(&self, kind: OutcomeKind) -> u64 {
+        self.front.ledger.snapshot().total(kind)
+    }
+
+    /// The law of the ledger, and that it knows exactly what the buffer holds.
+    fn check_law(&self) {
+        let now = self.front.ledger.snapshot();
+        assert_eq!(now.gap(), 0);
+        assert_eq!(now.buffered, self.buffer.stats().events);
+        assert_eq!(now.total(OutcomeKind::Failed), self.drawer.count() as u64);
+    }
+}
+
+#[tokio::test]
+async fn every_event_of_a_batch_ends_or_waits_and_is_counted_once() {
+    let bench = Bench::simple(PLENTY, WhenFull::Refuse);
+    let mut receipt = bench.submit(&["ready", "drop", "fail", "ready"]).await;
+    let summary = receipt.buffered().await.unwrap();
+    assert_eq!((summary.received, summary.buffered, summary.failed), (4, 2, 1));
+    assert_eq!(bench.count(OutcomeKind::Dropped), 1);
+    assert_eq!(bench.drawer.count(), 1);
+    bench.check_law();
+    bench.settle(0);
+    bench.settle(1);
+    assert_eq!(receipt.settled().await.unwrap().buffered, 0);
+    bench.check_law();
+}
+
+#[tokio::test]
+async fn batches_are_mapped_at_once_and_stored_in_order_of_arrival() {
+    // Both threads must be in a walk for either to go on; then the shorter batch is ready first.
+    let meeting = Some(Arc::new(Barrier::new(2)));
+    let script = Script { name: "old", meeting, ..Script::default() };
+    let buffer = Arc::new(MemoryBuffer::new(PLENTY, WhenFull::Wait));
+    let bench = Bench::new(2, script, buffer);
+    let long: Vec<_> = std::iter::once("meet").chain(std::iter::repeat_n("ready", 300)).collect();
+    for _ in 0..5 {
+        bench.submit(&long).await;
+        bench.submit(&["meet"]).await;
+    }
+    let bodies = bench.bodies(5 * 302).await;
+    let expected: Vec<_> = (0..5 * 302).map(|n| format!("old {n}")).collect();
+    assert_eq!(bodies, expected);
+}
+
+#[tokio::test]
+async fn a_refused_batch_leaves_nothing_behind() {
+    let bench = Bench::simple(event_bytes(), WhenFull::Refuse);
+    bench.submit(&["ready"]).await.buffered().await.unwrap();
+    let refused = bench.submit(&["ready", "fail", "drop"]).await.buffered().await.unwrap_err();
+    assert!(matches!(refused, Refused::Full(_)));
+    assert_eq!(bench.front.ledger.snapshot().received, 1);
+    assert_eq!(bench.drawer.count(), 0);
+    bench.check_law();
+    assert_eq!(bench.front.intake.bytes_inside(), 0, "the budget came back");
+}
+
+#[tokio::test]
+async fn a_full_buffer_does_not_refuse_what_needs_no_room() {
+    let bench = Bench::simple(event_bytes(), WhenFull::Refuse);
+    bench.submit(&["ready"]).await.buffered().await.unwrap();
+    let summary = bench.submit(&["drop", "fail"]).await.buffered().await.unwrap();
+    assert_eq!(summary.received, 2);
+    bench.check_law();
+}
+
+#[tokio::test]
+async fn a_patient_batch_waits_for_room_instead_of_being_refused() {
+    let bench = Bench::simple(event_bytes(), WhenFull::Refuse);
+    bench.submit(&["ready"]).await.buffered().await.unwrap();
+    let mut waiting = bench.submit_waiting(&["ready"], Duration::MAX).await;
+    let early = tokio::time::timeout(Duration::from_millis(20), waiting.buffered()).await;
+    assert!(early.is_err());
+    bench.settle(0);
+    waiting.buffered().await.unwrap();
+    bench.check_law();
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_event_and_nothing_else() {
+    let bench = Bench::simple(PLENTY, WhenFull::Wait);
+    for _ in 0..4 {
+        let mut receipt = bench.submit(&["ready", "panic", "ready"]).await;
+        let summary = receipt.buffered().await.unwrap();
+        assert_eq!((summary.received, summary.buffered, summary.failed), (3, 2, 1));
+    }
+    let now = bench.front.ledger.snapshot();
+    assert_eq!(now.count(OutcomeKind::Failed, ReasonCode::ScriptPanic), 4);
+    assert_eq!(bench.drawer.count(), 0, "its consent may not have been asked yet");
+    assert_eq!(now.gap(), 0);
+}
+
+#[tokio::test]
+async fn a_reload_reaches_later_batches_and_makes_each_thread_one_new_walk() {
+    let bench = Bench::simple(PLENTY, WhenFull::Wait);
+    bench.submit(&["ready"]).await.buffered().await.unwrap();
+    bench.rules.store(Arc::new(Script { name: "new", ..Script::default() }));
+    for _ in 0..10 {
+        bench.submit(&["ready"]).await.buffered().await.unwrap();
+    }
+    let bodies = bench.bodies(11).await;
+    assert_eq!(bodies[0], "old 0");
+    assert!(bodies[1..].iter().all(|body| body.starts_with("new")), "{bodies:?}");
+    assert!(bench.rules.load().walkers.load(Ordering::Relaxed) <= 2);
+}
+
+#[tokio::test]
+async fn failing_dead_letters_refuse_the_batch_and_count_what_cannot_be_taken_back() {
+    let bench = Bench::simple(PLENTY, WhenFull::Wait);
+    bench.drawer.break_down(true);
+    let refused = bench.submit(&["ready", "fail", "drop"]).await.buffered().await.unwrap_err();
+    assert_eq!(refused, Refused::Unavailable);
+    assert_eq!(bench.front.ledger.snapshot().received, 1, "the buffer has one event");
+    bench.check_law();
+    assert!(bench.front.trouble.recent().is_some());
+
+    // Known to be broken: now nothing is stored before the letters are.
+    let refused = bench.submit(&["ready", "fail"]).await.buffered().await.unwrap_err();
+    assert_eq!(refused, Refused::Unavailable);
+    assert_eq!(bench.buffer.stats().events, 1);
+    bench.submit(&["ready"]).await.buffered().await.unwrap();
+
+    bench.drawer.break_down(false);
+    bench.submit(&["ready", "fail"]).await.buffered().await.unwrap();
+    assert_eq!((bench.buffer.stats().events, bench.drawer.count()), (3, 1));
+    assert!(bench.front.trouble.recent().is_none());
+    bench.check_law();
+}
+
+#[tokio::test]
+async fn dead_letters_that_recover_in_time_are_not_noticed_by_the_sender() {
+    let bench = Bench::simple(PLENTY, WhenFull::Wait);
+    bench.drawer.break_down(true);
+    let mut receipt = bench.submit_waiting(&["fail"], Duration::MAX).await;
+    let early = tokio::time::timeout(Duration::from_millis(20), receipt.buffered()).await;
+    assert!(early.is_err());
+    bench.drawer.break_down(false);
+    assert_eq!(receipt.buffered().await.unwrap().failed, 1);
+    bench.check_law();
+}
+
+#[tokio::test]
+async fn closing_stores_what_is_inside_and_then_closes_the_buffer() {
+    let bench = Bench::simple(PLENTY, WhenFull::Wait);
+    let mut receipts = Vec::new();
+    for _ in 0..50 {
+        receipts.push(bench.submit(&["ready", "drop"]).await);
+    }
+    bench.front.intake.close();
+    bench.front.appender.await.unwrap();
+    for mut receipt in receipts {
+        receipt.buffered().now_or_never().unwrap().unwrap();
+    }
+    assert_eq!(bench.buffer.append(Vec::new()).await, Err(AppendError::Closed));
+    assert_eq!(bench.buffer.stats().events, 50);
+}
+
+/// Notes how appends come, and answers the first only when told.
+#[derive(Debug)]
+struct Slow {
+    inner: MemoryBuffer,
+    appends: Mutex<Vec<usize>>,
+    go: tokio::sync::Semaphore,
+}
+
+impl Buffer for Slow {
+    fn append(&self, events: Vec<Stored>) -> BoxFuture<'_, Result<Sequence, AppendError>> {
+        self.appends.lock().unwrap().push(events.len());
+        async {
+            self.go.acquire().await.unwrap().forget();
+            self.inner.append(events).await
+        }
+        .boxed()
+    }
+    fn read(&self, limit: usize) -> BoxFuture<'_, Vec<(Sequence, Arc<Stored>)>> {
+        self.inner.read(limit)
+    }
+    fn settle(&self, events: &[Sequence]) {
+        self.inner.settle(events);
+    }
+    fn close(&self) {
+        self.inner.close();
+    }
+    fn stats(&self) -> BufferStats {
+        self.inner.stats()
+    }
+    fn durable(&self) -> bool {
+        false
+    }
+}
+
+fn slow(max_bytes: u64) -> Arc<Slow> {
+    let inner = MemoryBuffer::new(max_bytes, WhenFull::Refuse);
+    Arc::new(Slow { inner, appends: Mutex::default(), go: tokio::sync::Semaphore::new(0) })
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_mapped_during_an_append_is_stored_by_one_further_append() {
+    let buffer = slow(PLENTY);
+    let script = Script { name: "old", ..Script::default() };
+    let bench = Bench::new(2, script, buffer.clone());
+    let mut receipts = vec![bench.submit(&["ready"]).await];
+    until(|| buffer.appends.lock().unwrap().len() == 1).await;
+    for _ in 0..10 {
+        receipts.push(bench.submit(&["ready"]).await);
+    }
+    let busy = Arc::clone(&bench.front.busy);
+    let worked = move || busy.batches() == 11;
+    until(worked).await;
+    buffer.go.add_permits(2);
+    for mut receipt in receipts {
+        receipt.buffered().await.unwrap();
+    }
+    assert_eq!(*buffer.appends.lock().unwrap(), [1, 10]);
+    bench.check_law();
+}
+
+#[tokio::test]
+async fn batches_that_came_while_a_full_buffer_was_asked_are_refused_with_the_first() {
+    let buffer = slow(event_bytes());
+    let script = Script { name: "old", ..Script::default() };
+    let bench = Bench::new(1, script, buffer.clone());
+    buffer.go.add_permits(1);
+    bench.submit(&["ready"]).await.buffered().await.unwrap();
+    let mut first = bench.submit(&["ready"]).await;
+    until(|| buffer.appends.lock().unwrap().len() == 2).await;
+    let mut second = bench.submit(&["ready"]).await;
+    let mut needs_nothing = bench.submit(&["drop"]).await;
+    let busy = Arc::clone(&bench.front.busy);
+    until(move || busy.batches() == 4).await;
+    buffer.go.add_permits(1);
+    assert!(matches!(first.buffered().await, Err(Refused::Full(_))));
+    assert!(matches!(second.buffered().await, Err(Refused::Full(_))));
+    needs_nothing.buffered().await.unwrap();
+    assert_eq!(buffer.appends.lock().unwrap().len(), 2, "the second was not tried");
+    bench.check_law();
+}

@@ -1,0 +1,91 @@
+//! One batch on its way through an append: what of it is durable so far.
+
+use super::account::Entry;
+use super::workers::MappedBatch;
+use crate::buffer::{Sequence, Stored};
+use crate::delivery::DeadLetter;
+use crate::outcome::Tally;
+use crate::source::intake::{Answer, Permit, Refused, Summary};
+
+/// A batch of a group.
+pub(super) struct Pending {
+    answer: Answer,
+    ended: Tally,
+    failures: u64,
+    pub(super) patient: bool,
+    /// Its events for the buffer; taken out for the append.
+    pub(super) ready: Vec<Stored>,
+    events: u64,
+    pub(super) failed: Vec<DeadLetter>,
+    /// Where its events stand in the buffer; there at once if it has none.
+    pub(super) stored: Option<Sequence>,
+    /// Whether its dead letters are durable; true at once if it has none.
+    pub(super) lettered: bool,
+    _permit: Permit,
+}
+
+impl From<MappedBatch> for Pending {
+    fn from(batch: MappedBatch) -> Self {
+        let failures = batch.failures();
+        Self {
+            events: batch.ready.len() as u64,
+            stored: batch.ready.is_empty().then_some(Sequence(0)),
+            lettered: batch.failed.is_empty(),
+            answer: batch.answer,
+            ended: batch.tally,
+            failures,
+            patient: batch.patient,
+            ready: batch.ready,
+            failed: batch.failed,
+            _permit: batch.permit,
+        }
+    }
+}
+
+impl Pending {
+    /// Gives the batches their places from `first` on; returns the sequence behind the last, if
+    /// there was an event at all.
+    pub(super) fn place(group: Vec<&mut Self>, first: Sequence) -> Option<Sequence> {
+        let mut next = first;
+        for batch in group.into_iter().filter(|batch| batch.events > 0) {
+            batch.stored = Some(next);
+            next = Sequence(next.0 + batch.events);
+        }
+        (next != first).then_some(next)
+    }
+
+    fn whole(&self) -> bool {
+        self.stored.is_some() && self.lettered
+    }
+
+    /// Adds what became durable to the group's tally: everything, or of a refused batch the part
+    /// that cannot be taken back.
+    pub(super) fn count(&self, tally: &mut Tally) {
+        if self.whole() {
+            tally.add(&self.ended);
+        }
+        if self.lettered {
+            self.failed.iter().for_each(|letter| tally.end(&letter.outcome));
+        }
+        if self.stored.is_some() {
+            (0..self.events).for_each(|_| tally.buffer());
+        }
+    }
+
+    /// Answers the receipt, and returns it if there are events to follow.
+    pub(super) fn answer(self, unstored: &Refused) -> Option<Entry> {
+        let Some(first) = self.stored.filter(|_| self.lettered) else {
+            let refused = if self.stored.is_none() { unstored } else { &Refused::Unavailable };
+            self.answer.refuse(refused.clone());
+            return None;
+        };
+        let received = self.ended.received + self.failed.len() as u64 + self.events;
+        let followed = self.answer.accept(Summary {
+            received,
+            buffered: self.events,
+            failed: self.failures,
+            rejected: 0,
+        });
+        (self.events > 0).then_some(Entry { first, events: self.events, followed })
+    }
+}

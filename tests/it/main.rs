@@ -1,0 +1,11 @@
+//! End-to-end tests: the real binary, real sockets, the library with the built-in sandbox.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::string_slice, missing_docs)]
+
+mod architecture;
+mod demo;
+mod hostile;
+mod lifecycle;
+mod parity;
+mod sdk;
+mod support;
