@@ -81,7 +81,7 @@ fn write(dir: &Path) -> Result<(), String> {
         put(&vrl.join(name), text)?;
     }
     for (name, text) in &scripts.tests {
-        put(&vrl.join("tests").join(name), text)?;
+        put(&vrl.join(name), text)?;
     }
     put(&vrl.join("mapping.yaml"), &scripts.list_text)
 }
