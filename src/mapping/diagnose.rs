@@ -53,7 +53,7 @@ fn one(source: &Source, diagnostic: &vrl::diagnostic::Diagnostic) -> Diagnostic 
         help: None,
     };
     if !helps.is_empty() {
-        converted.help = Some(helps.join("; "));
+        converted.help = Some(sentence(&helps));
     }
     converted
 }
@@ -69,6 +69,31 @@ fn label_texts(diagnostic: &vrl::diagnostic::Diagnostic, message: &str) -> Vec<S
     texts
 }
 
+/// Joins helps to one line; code, which VRL indents or puts behind a colon, goes between backticks.
+fn sentence(helps: &[String]) -> String {
+    let mut line = String::new();
+    let mut code_follows = false;
+    for help in helps {
+        let text = help.trim();
+        let code = help.starts_with(' ') || line.ends_with(':');
+        let join = match (line.is_empty(), code, line.ends_with(':')) {
+            (true, ..) => "",
+            (_, true, true) => " ",
+            (_, true, false) if code_follows => ", ",
+            (_, true, false) => ": ",
+            (_, false, _) => "; ",
+        };
+        line.push_str(join);
+        if code {
+            line.push_str(&format!("`{text}`"));
+        } else {
+            line.push_str(text);
+        }
+        code_follows = code;
+    }
+    line
+}
+
 /// Keeps the notes that help without a link.
 fn note(note: &Note) -> Option<String> {
     let text = match note {
@@ -76,8 +101,7 @@ fn note(note: &Note) -> Option<String> {
         Note::UserErrorMessage(text) => text.clone(),
         _ => return None,
     };
-    let text = text.trim().to_owned();
-    (!text.is_empty()).then_some(text)
+    (!text.trim().is_empty()).then_some(text)
 }
 
 /// Tells why a run was terminated.

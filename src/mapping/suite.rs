@@ -322,7 +322,8 @@ if .a == "none" { . = [] } else {
             tests: vec![("tests/track.yaml".into(), tests.into())],
             dir: None,
         };
-        let check: Check<'_> = &|root, script| match root.as_object().and_then(|o| o.get("action")) {
+        let check: Check<'_> = &|root, script| match root.as_object().and_then(|o| o.get("action"))
+        {
             Some(action) if *action == Value::from("bad") => Err(format!("{script}: bad action")),
             _ => Ok(()),
         };
