@@ -144,7 +144,7 @@ fn dispatch(command: Command, globals: &Globals) -> ExitCode {
         Command::Validate(args) => validate::run(args, globals),
         Command::Test(args) => test::run(args, globals),
         Command::Map(args) => map::run(args, globals),
-        Command::Sandbox(args) => sandbox::run(args, globals),
+        Command::Sandbox(args) => sandbox::run(args),
         Command::Init(args) => init::run(args, globals),
         Command::Schema(args) => schema::run(args, globals),
         Command::Completions(args) => completions::run(args, globals),

@@ -1,7 +1,7 @@
 //! `run`: the pipeline, from its start to the last line.
 
 mod progress;
-mod signals;
+pub(super) mod signals;
 
 use std::process::ExitCode;
 use std::sync::Arc;

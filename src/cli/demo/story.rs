@@ -70,7 +70,10 @@ impl Story {
 fn title(event: &Value) -> String {
     let text = |key: &str| event[key].as_str().filter(|t| !t.is_empty());
     let who = text("userId").or_else(|| text("anonymousId")).unwrap_or("nobody");
-    let what = text("event").or_else(|| text("name")).or_else(|| text("groupId")).or_else(|| text("previousId"));
+    let what = text("event")
+        .or_else(|| text("name"))
+        .or_else(|| text("groupId"))
+        .or_else(|| text("previousId"));
     let kind = text("type").unwrap_or("?");
     match what {
         Some(what) => format!("{kind:<9} {who:<14} {what}"),
@@ -82,7 +85,11 @@ fn title(event: &Value) -> String {
 fn effects<'a>(bodies: impl Iterator<Item = &'a [u8]>) -> String {
     let name = |body: &[u8]| {
         let operation: Value = serde_json::from_slice(body).unwrap_or_default();
-        format!("{} {}", operation["type"].as_str().unwrap_or("?"), operation["action"].as_str().unwrap_or("?"))
+        format!(
+            "{} {}",
+            operation["type"].as_str().unwrap_or("?"),
+            operation["action"].as_str().unwrap_or("?")
+        )
     };
     bodies.map(name).collect::<Vec<_>>().join(", ")
 }
