@@ -18,6 +18,7 @@ mod suite;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use vrl::compiler::Program;
 
 use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::event::{Plan, TypeIndex};
@@ -64,6 +65,8 @@ struct TypeScript {
     name: String,
     source: Arc<Source>,
     file: String,
+    /// As checked; workers compile their own, and take a copy of this one if that fails.
+    program: Program,
     proof: Proof,
 }
 
@@ -149,7 +152,7 @@ impl Mapping {
     pub fn worker(self: &Arc<Self>) -> Mapper {
         let script = |t: &TypeScript| Script {
             source: Arc::clone(&t.source),
-            program: compile::for_running(&t.source),
+            program: compile::for_running(&t.source).unwrap_or_else(|| t.program.clone()),
         };
         Mapper::new(self.types.iter().map(script).collect(), &self.settings)
     }
@@ -170,10 +173,9 @@ fn load_type(
     }
     let source = Source::join(pieces.iter().map(|(file, text)| (file.as_str(), *text)));
     let source = Arc::new(source.map_err(|fault| vec![fault])?);
-    let compiled = compile::check(&source)?;
+    let compile::Compiled { program, warnings, proof } = compile::check(&source)?;
     let file = files.last().cloned().unwrap_or_default();
-    let script = TypeScript { name: name.to_owned(), source, file, proof: compiled.proof };
-    Ok((script, compiled.warnings))
+    Ok((TypeScript { name: name.to_owned(), source, file, program, proof }, warnings))
 }
 
 fn hash(scripts: &Scripts) -> String {
@@ -191,3 +193,6 @@ fn hash(scripts: &Scripts) -> String {
     }
     digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,9 +22,11 @@ use crate::diagnostic::{Diagnostic, Place};
 /// compiling cannot be interrupted: the thread is left behind.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// What is known of a program that compiles.
+/// A program and what is known of it.
 #[derive(Debug)]
 pub(super) struct Compiled {
+    /// The program.
+    pub(super) program: Program,
     /// The compiler's warnings.
     pub(super) warnings: Vec<Diagnostic>,
     /// What it can read of an event.
@@ -47,7 +49,7 @@ pub(super) fn check(source: &Arc<Source>) -> Result<Compiled, Vec<Diagnostic>> {
             return Err(wrong);
         }
         let proof = needs::prove(&program);
-        Ok(Compiled { warnings: diagnose::convert(&copy, warnings), proof })
+        Ok(Compiled { program, warnings: diagnose::convert(&copy, warnings), proof })
     })
 }
 

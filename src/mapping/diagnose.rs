@@ -9,23 +9,22 @@ use super::source::Source;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::outcome::{Reason, ReasonCode};
 
-/// Codes of syntax errors. What follows the first is usually its consequence.
+/// Codes of syntax errors.
 const SYNTAX: std::ops::RangeInclusive<usize> = 200..=211;
 /// Call to an undefined function.
 const UNDEFINED_FUNCTION: usize = 105;
 
 /// Converts what the compiler says about a source.
 pub(super) fn convert(source: &Source, list: DiagnosticList) -> Vec<Diagnostic> {
-    let mut syntax_seen = false;
-    list.iter()
-        .filter(|d| {
-            let is_syntax = SYNTAX.contains(&d.code);
-            let kept = !(is_syntax && syntax_seen);
-            syntax_seen |= is_syntax;
-            kept
-        })
-        .map(|d| one(source, d))
-        .collect()
+    // What follows a syntax error, of whatever kind, is usually its consequence.
+    match list.iter().filter(|d| SYNTAX.contains(&d.code)).min_by_key(|d| start(d)) {
+        Some(first) => vec![one(source, first)],
+        None => list.iter().map(|d| one(source, d)).collect(),
+    }
+}
+
+fn start(diagnostic: &vrl::diagnostic::Diagnostic) -> usize {
+    diagnostic.labels.first().map_or(usize::MAX, |label| label.span.start())
 }
 
 fn one(source: &Source, diagnostic: &vrl::diagnostic::Diagnostic) -> Diagnostic {
@@ -54,7 +53,7 @@ fn one(source: &Source, diagnostic: &vrl::diagnostic::Diagnostic) -> Diagnostic 
         help: None,
     };
     if !helps.is_empty() {
-        converted.help = Some(helps.join("; "));
+        converted.help = Some(sentence(&helps));
     }
     converted
 }
@@ -70,6 +69,31 @@ fn label_texts(diagnostic: &vrl::diagnostic::Diagnostic, message: &str) -> Vec<S
     texts
 }
 
+/// Joins helps to one line; code, which VRL indents or puts behind a colon, goes between backticks.
+fn sentence(helps: &[String]) -> String {
+    let mut line = String::new();
+    let mut code_follows = false;
+    for help in helps {
+        let text = help.trim();
+        let code = help.starts_with(' ') || line.ends_with(':');
+        let join = match (line.is_empty(), code, line.ends_with(':')) {
+            (true, ..) => "",
+            (_, true, true) => " ",
+            (_, true, false) if code_follows => ", ",
+            (_, true, false) => ": ",
+            (_, false, _) => "; ",
+        };
+        line.push_str(join);
+        if code {
+            line.push_str(&format!("`{text}`"));
+        } else {
+            line.push_str(text);
+        }
+        code_follows = code;
+    }
+    line
+}
+
 /// Keeps the notes that help without a link.
 fn note(note: &Note) -> Option<String> {
     let text = match note {
@@ -77,8 +101,7 @@ fn note(note: &Note) -> Option<String> {
         Note::UserErrorMessage(text) => text.clone(),
         _ => return None,
     };
-    let text = text.trim().to_owned();
-    (!text.is_empty()).then_some(text)
+    (!text.trim().is_empty()).then_some(text)
 }
 
 /// Tells why a run was terminated.
@@ -110,6 +133,39 @@ fn user_text(error: &ExpressionError) -> Option<String> {
     }
 }
 
+/// Longest error text that is shown, in characters.
+const MAX_TEXT: usize = 200;
+
+/// Takes out what stands between quotes: VRL quotes the event's values there, and a reason is read
+/// in more places than the event may be.
+fn masked(text: &str) -> String {
+    let mut out = String::new();
+    let mut open: Option<char> = None;
+    let mut previous = ' ';
+    for ch in text.chars().take(MAX_TEXT) {
+        match open {
+            Some(quote) if ch == quote && previous != '\\' => {
+                open = None;
+                out.push_str("…");
+                out.push(ch);
+            }
+            Some(_) => {}
+            None => {
+                // An apostrophe inside of a word opens nothing.
+                if matches!(ch, '"' | '`') || ch == '\'' && !previous.is_alphanumeric() {
+                    open = Some(ch);
+                }
+                out.push(ch);
+            }
+        }
+        previous = ch;
+    }
+    if open.is_some() || text.chars().count() > MAX_TEXT {
+        out.push('…');
+    }
+    out
+}
+
 fn placed(source: &Source, error: &ExpressionError) -> String {
     let message = error.message();
     // VRL gives the place as byte offsets into the joined text, which say nothing to a reader.
@@ -120,11 +176,25 @@ fn placed(source: &Source, error: &ExpressionError) -> String {
         }
         _ => message.clone(),
     };
+    let text = masked(&text);
     match error.labels().first() {
         Some(label) => {
             let at = source.locate(label.span.start());
             format!("{}:{}:{}: {text}", at.file, at.line, at.column)
         }
         None => format!("{}: {text}", source.locate(usize::MAX).file),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoted_values_are_taken_out_of_error_texts() {
+        assert_eq!(masked(r#"invalid timestamp "2024-\"x" here"#), r#"invalid timestamp "…" here"#);
+        assert_eq!(masked("can't read 'ada@example.org'"), "can't read '…'");
+        assert_eq!(masked("unfinished `secret"), "unfinished `…");
+        assert!(masked(&"x".repeat(1000)).chars().count() <= MAX_TEXT + 1);
     }
 }

@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn templates_and_else_count_as_operators() {
         assert!(check_text(&format!("x = \"{}\"", "{{ a }} ".repeat(51))).is_err());
-        assert_eq!(check_text(&format!("x = \"{}\"", "{{ a }} ".repeat(50))), Ok(()));
+        assert_eq!(check_text(&format!("x = \"{}\"", "{{ a }} ".repeat(49))), Ok(()));
         let chain = "\nelse if .a == 1 { .b = 1 }".repeat(101);
         assert!(check_text(&format!("if .a == 0 {{ .b = 0 }}{chain}")).is_err());
         assert!(check_text(&"return ".repeat(101)).is_err());

@@ -22,7 +22,7 @@ const BUDGET: u32 = 100_000;
 #[derive(Debug)]
 pub(super) struct Script {
     pub(super) source: Arc<Source>,
-    pub(super) program: Option<Program>,
+    pub(super) program: Program,
 }
 
 /// Runs scripts on one thread.
@@ -73,12 +73,8 @@ impl Mapper {
     /// Runs the type's script on the event's value.
     pub fn map(&mut self, index: TypeIndex, mut event: Value) -> Mapped {
         let Self { scripts, runtime, metadata, secrets, zone } = self;
-        let Some(Script { source, program: Some(program) }) = scripts.get(usize::from(index.0))
-        else {
-            return Mapped::Failed(Reason::new(
-                ReasonCode::ScriptError,
-                "the script did not compile",
-            ));
+        let Some(Script { source, program }) = scripts.get(usize::from(index.0)) else {
+            return Mapped::Failed(Reason::new(ReasonCode::ScriptError, "no script for the type"));
         };
         let mut steps = 0_u32;
         let mut control = || {

@@ -117,12 +117,15 @@ fn read_text(path: &Path, limit: u64) -> Result<String, Diagnostic> {
             .at(Place { file: name.clone(), ..Place::default() })
     };
     match fs::metadata(path) {
+        Ok(about) if !about.is_file() => return Err(fault("this is not a file".to_owned())),
         Ok(about) if about.len() > limit => return Err(too_large(&name)),
         Ok(_) => {}
         Err(error) => return Err(fault(format!("cannot read the file: {error}"))),
     }
     let bytes = fs::read(path).map_err(|error| fault(format!("cannot read the file: {error}")))?;
-    String::from_utf8(bytes).map_err(|_| fault("the file is not UTF-8".to_owned()))
+    let text = String::from_utf8(bytes).map_err(|_| fault("the file is not UTF-8".to_owned()))?;
+    // Editors on Windows begin a file with a byte order mark, which VRL does not know.
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 fn read_tests(dir: &Path) -> Result<Vec<(String, String)>, Diagnostic> {
@@ -209,5 +212,58 @@ impl Reading<'_> {
             }
         }
         files
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(text: &str) -> Vec<(u32, u32, String)> {
+        parse_list(text, LIST)
+            .unwrap_err()
+            .into_iter()
+            .map(|d| {
+                let place = d.place.unwrap();
+                (place.line, place.column, d.message)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn mistakes_in_the_list_are_told_with_their_place() {
+        let text =
+            "track: [a.vrl, ../b.vrl, /etc/passwd, 5]\nTrack: [a.vrl]\npage: a.vrl\ngroup: []\n";
+        let found = faults(text);
+        let at: Vec<_> = found.iter().map(|(line, column, _)| (*line, *column)).collect();
+        assert_eq!(at, [(1, 16), (1, 26), (1, 39), (2, 8), (3, 7), (4, 8)], "{found:?}");
+        assert!(found[0].2.contains("outside"));
+        assert!(found[3].2.contains("twice"));
+        assert_eq!(faults("- a\n")[0].0, 1);
+        assert_eq!(faults("")[0].2, "no event type is listed");
+    }
+
+    #[test]
+    fn a_file_in_a_subfolder_is_fine() {
+        let list = parse_list("Track: [shared/a.vrl, b.vrl]", LIST).unwrap();
+        let files = vec!["shared/a.vrl".to_owned(), "b.vrl".to_owned()];
+        assert_eq!(list, [("track".to_owned(), files)]);
+    }
+
+    #[test]
+    fn all_unreadable_files_are_told_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Scripts::read(dir.path()).unwrap_err()[0].code, "unreadable");
+        fs::write(dir.path().join(LIST), "a: [no.vrl, folder, big.vrl, latin.vrl, ok.vrl]")
+            .unwrap();
+        fs::create_dir(dir.path().join("folder")).unwrap();
+        fs::write(dir.path().join("big.vrl"), " ".repeat(MAX_SOURCE_BYTES + 1)).unwrap();
+        fs::write(dir.path().join("latin.vrl"), b"x = \"\xe9\"").unwrap();
+        fs::write(dir.path().join("ok.vrl"), "\u{feff}. = []").unwrap();
+        let faults = Scripts::read(dir.path()).unwrap_err();
+        let codes: Vec<_> = faults.iter().map(|d| d.code.as_str()).collect();
+        assert_eq!(codes, ["script_too_large", "unreadable", "unreadable", "unreadable"]);
+        fs::write(dir.path().join(LIST), "a: [ok.vrl]").unwrap();
+        assert_eq!(Scripts::read(dir.path()).unwrap().text("ok.vrl"), Some(". = []"));
     }
 }

@@ -300,3 +300,112 @@ fn has(event: &Json, path: &[String]) -> bool {
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCRIPT: &str = r#"if .a == "drop" { abort "not wanted" }
+if .a == "none" { . = [] } else {
+    . = { "type": "person", "action": string(.a) ?? "event", "n": .n, "object": %customerio.record_object }
+}"#;
+
+    fn suite(tests: &str) -> SuiteReport {
+        suite_of(SCRIPT, tests)
+    }
+
+    fn suite_of(script: &str, tests: &str) -> SuiteReport {
+        let scripts = Scripts {
+            list: vec![("track".into(), vec!["track.vrl".into()])],
+            list_text: String::new(),
+            files: vec![("track.vrl".into(), script.into())],
+            tests: vec![("tests/track.yaml".into(), tests.into())],
+            dir: None,
+        };
+        let check: Check<'_> = &|root, script| match root.as_object().and_then(|o| o.get("action"))
+        {
+            Some(action) if *action == Value::from("bad") => Err(format!("{script}: bad action")),
+            _ => Ok(()),
+        };
+        run_suite(&scripts, &Settings::default(), &[], check)
+    }
+
+    #[test]
+    fn values_are_compared_as_json() {
+        let report = suite(
+            "- name: numbers and order\n  event: { type: Track, n: 2.0 }\n  operations: [ { object: person, n: 2, action: event, type: person } ]\n\
+             - name: settings\n  event: { type: track, n: 1 }\n  settings: { record_object: event }\n  operations: [ { object: event, n: 1.0, action: event, type: person } ]\n",
+        );
+        assert_eq!((report.passed, report.failed), (2, Vec::new()));
+    }
+
+    #[test]
+    fn endings_are_compared_by_outcome_and_reason() {
+        let report = suite(
+            "- { name: a, event: { type: track, a: drop }, outcome: dropped, reason: not wanted }\n\
+             - { name: b, event: { type: track, a: none }, outcome: dropped, reason: no_operations }\n\
+             - { name: c, event: { type: track, a: bad }, outcome: failed, reason: \"track.vrl: bad action\" }\n\
+             - { name: d, event: { type: track, a: bad }, outcome: failed }\n",
+        );
+        assert_eq!((report.passed, report.failed), (4, Vec::new()));
+    }
+
+    #[test]
+    fn every_failing_case_is_told_with_a_difference() {
+        let report = suite(
+            "- { name: a, event: { type: track, n: 1 }, operations: [ { type: person, action: event, object: person, n: 2 } ] }\n\
+             - { name: b, event: { type: track, a: drop }, outcome: dropped, reason: other }\n\
+             - { name: c, event: { type: track }, outcome: failed }\n\
+             - { name: d, event: { type: track, a: drop }, operations: [] }\n\
+             - { name: e, event: { type: page }, operations: [] }\n",
+        );
+        let names: Vec<_> = report.failed.iter().map(|(_, name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c", "d", "e"]);
+        assert!(
+            report.failed[0].2.contains("-    \"n\": 2")
+                && report.failed[0].2.contains("+    \"n\": 1")
+        );
+        assert!(
+            report.failed[1].2.contains("+  \"detail\": \"not wanted\""),
+            "{}",
+            report.failed[1].2
+        );
+        assert!(report.failed[4].2.contains("`page`"), "{}", report.failed[4].2);
+    }
+
+    #[test]
+    fn what_is_no_case_is_told_with_its_place_and_the_others_run() {
+        let report = suite(
+            "- { name: good, event: { type: track, a: drop }, outcome: dropped }\n\
+             - { event: { type: track }, operations: [] }\n\
+             - { name: x, event: 5, operations: [] }\n\
+             - { name: x, event: { type: track }, expected: [] }\n\
+             - { name: x, event: { type: track }, outcome: lost }\n\
+             - 7\n",
+        );
+        assert_eq!(report.passed, 1);
+        let lines: BTreeSet<u32> =
+            report.diagnostics.iter().map(|d| d.place.as_ref().unwrap().line).collect();
+        assert_eq!(lines, BTreeSet::from([2, 3, 4, 5, 6]));
+        assert_eq!(suite("- [").diagnostics.len(), 1);
+        assert_eq!(suite("a: 1").diagnostics[0].code, "test_case");
+    }
+
+    #[test]
+    fn paths_without_an_event_and_scripts_without_a_case_are_remarked() {
+        let report = suite(
+            "- { name: a, event: { type: track, n: 1 }, operations: [ { type: person, action: event, object: person, n: 1 } ] }\n",
+        );
+        assert_eq!(report.notes, ["track.vrl: no test event has .a"]);
+        let report = suite("");
+        assert_eq!(report.notes.len(), 1);
+        assert!(report.notes[0].contains("no test"), "{}", report.notes[0]);
+    }
+
+    #[test]
+    fn scripts_that_do_not_compile_are_diagnostics() {
+        let report = suite_of(". =", "");
+        assert_eq!(report.diagnostics.len(), 1);
+        assert_eq!(report.passed, 0);
+    }
+}
