@@ -137,7 +137,7 @@ fn faults() -> impl Strategy<Value = Value> {
         Just(json!({"when": {"times": 2}, "do": {"reset": "accept"}})),
         Just(json!({"when": {"times": 2}, "do": {"reset": "after_request"}})),
         Just(json!({"when": {"times": 1}, "do": {"reset": "mid_response"}})),
-        Just(json!({"when": {"times": 2}, "do": {"unauthorized": true}})),
+        Just(json!({"when": {"times": 2}, "do": {"unauthorized": {}}})),
         Just(json!({"do": {"rate_limit": {"per_second": 200, "burst": 5}}})),
     ];
     prop::collection::vec(one, 0..3).prop_map(Value::from)
@@ -188,7 +188,7 @@ fn config(life: &Life, dir: &Path, endpoint: &str) -> Config {
 /// Both worlds leave two people apart that only their order of birth could join.
 fn options() -> Options {
     let mut options = Options::default();
-    options.set("auto_merge=off").unwrap();
+    options.set("auto_merge=false").unwrap();
     options
 }
 
