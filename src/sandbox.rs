@@ -45,7 +45,6 @@ pub struct Sandbox;
 impl Sandbox {
     /// Begins a sandbox on a free port of the loopback interface, with strict switches, no faults,
     /// and every complete credential accepted.
-    #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
     }

@@ -4,6 +4,12 @@
 //! figure as a ratio to the floor measured in the same run: serde_json parsing the same events whole and
 //! writing them again. Rounds of all measurements alternate, and the best round of each is reported.
 
+#![expect(
+    clippy::expect_used,
+    clippy::string_slice,
+    reason = "a benchmark may stop at what it did not expect"
+)]
+
 mod events;
 
 use std::hint::black_box;
