@@ -146,7 +146,7 @@ fn masked(text: &str) -> String {
         match open {
             Some(quote) if ch == quote && previous != '\\' => {
                 open = None;
-                out.push_str("…");
+                out.push('…');
                 out.push(ch);
             }
             Some(_) => {}
