@@ -160,7 +160,7 @@ impl Pipeline {
     /// a request comes.
     pub async fn run_until(mut self, stop: Stop) -> Ended {
         tokio::select! {
-            () = stop.requested(1) => tracing::info!("Stopping."),
+            () = stop.requested(1) => {}
             () = self.sources.ended() => tracing::info!("All input has ended."),
         }
         self.control.stopping();
@@ -170,6 +170,7 @@ impl Pipeline {
         let drain_timeout = self.drain_timeout;
         let patience = async move {
             stop.requested(1).await;
+            tracing::info!(?drain_timeout, "Stopping; a second signal does not wait.");
             tokio::select! {
                 () = tokio::time::sleep(drain_timeout) => {}
                 () = stop.requested(2) => tracing::warn!("Stopping without waiting for deliveries."),

@@ -116,8 +116,8 @@ async fn show(args: &DemoArgs, globals: &Globals) -> Result<ExitCode, String> {
     if !as_expected {
         output::say("the samples did not end as they should");
     }
+    tell(&invitation(gateway, &pipeline, &sandbox, args.once));
     if !args.once {
-        tell(&invitation(gateway, &pipeline, &sandbox));
         let done = tokio::spawn(pipeline.run_until(stop.clone()));
         follow(&sandbox, stop).await;
         drop(done.await);
@@ -211,11 +211,19 @@ fn account(ledger: &LedgerSnapshot) -> String {
     text + ".\n\n"
 }
 
-fn invitation(gateway: SocketAddr, pipeline: &Pipeline, sandbox: &RunningSandbox) -> String {
+fn invitation(
+    gateway: SocketAddr,
+    pipeline: &Pipeline,
+    sandbox: &RunningSandbox,
+    once: bool,
+) -> String {
     let event = r#"{"userId":"you","event":"Said Hello","properties":{"from":"curl"}}"#;
+    let curl = format!("  curl -u {WRITE_KEY}: http://{gateway}/v1/track -d '{event}'\n");
+    if once {
+        return format!("Without --once the demo waits for events of your own:\n\n{curl}");
+    }
     format!(
-        "Send one yourself, and it shows here (the user name is the write key):\n\n  \
-         curl -u {WRITE_KEY}: http://{gateway}/v1/track -d '{event}'\n\n\
+        "Send one yourself, and it shows here (the user name is the write key):\n\n{curl}\n\
          What is stored: {base}/_sandbox/people   What was silently dropped: {base}/_sandbox/activity\n\
          Metrics and the account: http://{admin}/metrics  http://{admin}/status\n\
          Ctrl-C ends the demo.\n",

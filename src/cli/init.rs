@@ -81,9 +81,9 @@ fn write(dir: &Path) -> Result<(), String> {
         put(&vrl.join(name), text)?;
     }
     for (name, text) in &scripts.tests {
-        put(&vrl.join("tests").join(name), text)?;
+        put(&vrl.join(name), text)?;
     }
-    put(&vrl.join("mapping.yaml"), &list(&scripts.list))
+    put(&vrl.join("mapping.yaml"), &scripts.list_text)
 }
 
 /// Lets the configuration name the scripts that are written beside it, so that edits take effect.
@@ -99,18 +99,6 @@ fn put(path: &Path, text: &str) -> Result<(), String> {
     }
     let mut file = std::fs::File::create_new(path).map_err(failed)?;
     std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)
-}
-
-/// Writes `mapping.yaml`: one line per event type.
-fn list(types: &[(String, Vec<String>)]) -> String {
-    let mut text = String::from(
-        "# Event type: the files that are joined, in this order, into its script.\n\
-         # An event of a type that is not listed is filtered.\n",
-    );
-    for (name, files) in types {
-        text.push_str(&format!("{name}: [ {} ]\n", files.join(", ")));
-    }
-    text
 }
 
 #[cfg(test)]
@@ -138,8 +126,11 @@ mod tests {
     }
 
     #[test]
-    fn the_list_of_scripts_has_one_line_per_type() {
-        let types = [("page".to_owned(), vec!["a.vrl".to_owned(), "page.vrl".to_owned()])];
-        assert!(list(&types).ends_with("page: [ a.vrl, page.vrl ]\n"));
+    fn the_written_scripts_are_those_of_the_binary() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path()).unwrap();
+        let read = Scripts::read(&dir.path().join("vrl")).unwrap();
+        let own = Scripts::built_in();
+        assert_eq!((read.list, read.files, read.tests), (own.list, own.files, own.tests));
     }
 }

@@ -102,7 +102,7 @@ fn check_rules(consent: &ConsentConfig, node: &Node, cx: &mut Context<'_>) {
         if rule.resolution_strategy.is_some() && !read {
             let message =
                 "the strategy is read for the provider `custom` only; for others the event has it";
-            let fault = Diagnostic::error("strategy_not_read", message)
+            let fault = Diagnostic::warning("strategy_not_read", message)
                 .help("leave the key out, or write consent.decide_by: allowed");
             cx.fault(node, &format!("rules[{index}].resolution_strategy"), fault);
         }
@@ -115,7 +115,7 @@ fn check_rules(consent: &ConsentConfig, node: &Node, cx: &mut Context<'_>) {
     let allowed = (consent.decide_by == DecideBy::Allowed).then_some(("decide_by", "allowed"));
     for (key, value) in withhold.into_iter().chain(allowed) {
         let message = format!("`{value}` needs a rule: without any, all events are sent");
-        let fault = Diagnostic::error("no_rule", message).help("add a rule to consent.rules");
+        let fault = Diagnostic::warning("no_rule", message).help("add a rule to consent.rules");
         cx.fault(node, key, fault);
     }
 }

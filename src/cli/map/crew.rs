@@ -121,6 +121,7 @@ mod tests {
         let script =
             r#". = { "type": "person", "action": "delete", "identifiers": { "id": .userId } }"#;
         let scripts = Scripts {
+            list_text: String::new(),
             list: vec![("track".into(), vec!["track.vrl".into()])],
             files: vec![("track.vrl".into(), script.into())],
             tests: vec![],
