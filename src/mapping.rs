@@ -172,7 +172,7 @@ fn load_type(
         pieces.push((scripts.shown(file), text));
     }
     let source = Source::join(pieces.iter().map(|(file, text)| (file.as_str(), *text)));
-    let source = Arc::new(source.map_err(|fault| vec![fault])?);
+    let source = Arc::new(source.map_err(|fault| vec![*fault])?);
     let compile::Compiled { program, warnings, proof } = compile::check(&source)?;
     let file = files.last().cloned().unwrap_or_default();
     Ok((TypeScript { name: name.to_owned(), source, file, program, proof }, warnings))

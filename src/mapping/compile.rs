@@ -39,7 +39,7 @@ pub(super) struct Compiled {
 ///
 /// What the compiler refuses, and what the type of the result already shows to be wrong.
 pub(super) fn check(source: &Arc<Source>) -> Result<Compiled, Vec<Diagnostic>> {
-    guard::check(source).map_err(|d| vec![d])?;
+    guard::check(source).map_err(|fault| vec![*fault])?;
     let copy = Arc::clone(source);
     on_own_thread(source, move || {
         let CompilationResult { program, warnings, .. } =

@@ -22,7 +22,7 @@ const MAX_OPERATORS: usize = 100;
 ///
 /// `script_too_deep` for brackets or operators beyond the limits, `not_portable` for the statement
 /// `break`.
-pub(super) fn check(source: &Source) -> Result<(), Diagnostic> {
+pub(super) fn check(source: &Source) -> Result<(), Box<Diagnostic>> {
     let mut guard = Guard::new(source);
     while let Some((at, ch)) = guard.chars.next() {
         guard.mark(at, ch)?;
@@ -81,7 +81,7 @@ impl<'a> Guard<'a> {
         }
     }
 
-    fn mark(&mut self, at: usize, ch: char) -> Result<(), Diagnostic> {
+    fn mark(&mut self, at: usize, ch: char) -> Result<(), Box<Diagnostic>> {
         let previous = std::mem::replace(&mut self.previous, ch);
         match ch {
             '\n' => self.line_ended = true,
@@ -119,7 +119,7 @@ impl<'a> Guard<'a> {
         }
     }
 
-    fn word(&mut self, at: usize, first: char, previous: char) -> Result<(), Diagnostic> {
+    fn word(&mut self, at: usize, first: char, previous: char) -> Result<(), Box<Diagnostic>> {
         if matches!(first, 's' | 'r' | 't') && self.next_is('\'') {
             self.begin(false);
             self.last = Last::Other;
@@ -142,7 +142,7 @@ impl<'a> Guard<'a> {
         }
     }
 
-    fn open(&mut self, at: usize) -> Result<(), Diagnostic> {
+    fn open(&mut self, at: usize) -> Result<(), Box<Diagnostic>> {
         self.around += self.frame.operators;
         self.outer.push(std::mem::take(&mut self.frame));
         if self.outer.len() > MAX_BRACKETS {
@@ -160,12 +160,12 @@ impl<'a> Guard<'a> {
         self.frame.within = self.frame.within.max(inner.deepest);
     }
 
-    fn operator(&mut self, at: usize) -> Result<(), Diagnostic> {
+    fn operator(&mut self, at: usize) -> Result<(), Box<Diagnostic>> {
         self.frame.operators += 1;
         self.limit(at)
     }
 
-    fn limit(&self, at: usize) -> Result<(), Diagnostic> {
+    fn limit(&self, at: usize) -> Result<(), Box<Diagnostic>> {
         if self.around + self.frame.operators + self.frame.within > MAX_OPERATORS {
             return Err(self.too_deep(at, "operators", MAX_OPERATORS));
         }
@@ -173,7 +173,7 @@ impl<'a> Guard<'a> {
     }
 
     /// Reads the rest of a `"…"` text; VRL makes a chain of `+` of its templates.
-    fn text(&mut self, at: usize) -> Result<(), Diagnostic> {
+    fn text(&mut self, at: usize) -> Result<(), Box<Diagnostic>> {
         let mut templates = 0;
         while let Some((_, ch)) = self.chars.next() {
             match ch {
@@ -207,20 +207,22 @@ impl<'a> Guard<'a> {
         self.chars.peek().is_some_and(|(_, c)| *c == wanted)
     }
 
-    fn too_deep(&self, at: usize, what: &str, limit: usize) -> Diagnostic {
-        Diagnostic::error("script_too_deep", format!("more than {limit} nested {what}"))
-            .at(self.source.place(at, at + 1))
-            .help("give parts of the statement a name of their own with a variable")
+    fn too_deep(&self, at: usize, what: &str, limit: usize) -> Box<Diagnostic> {
+        Box::new(
+            Diagnostic::error("script_too_deep", format!("more than {limit} nested {what}"))
+                .at(self.source.place(at, at + 1))
+                .help("give parts of the statement a name of their own with a variable"),
+        )
     }
 
-    fn not_portable(&self, at: usize, end: usize) -> Diagnostic {
-        Diagnostic::error(
-            "not_portable",
-            "`break` is not available: stock Vector does not have it yet, so the script would not \
-             run there",
+    fn not_portable(&self, at: usize, end: usize) -> Box<Diagnostic> {
+        let message = "`break` is not available: stock Vector does not have it yet, so the script \
+                       would not run there";
+        Box::new(
+            Diagnostic::error("not_portable", message)
+                .at(self.source.place(at, end))
+                .help("guard what follows with a condition"),
         )
-        .at(self.source.place(at, end))
-        .help("guard what follows with a condition")
     }
 }
 
@@ -236,7 +238,7 @@ fn is_operator(ch: char) -> bool {
 mod tests {
     use super::*;
 
-    fn check_text(text: &str) -> Result<(), Diagnostic> {
+    fn check_text(text: &str) -> Result<(), Box<Diagnostic>> {
         check(&Source::join([("a.vrl", text)]).unwrap())
     }
 

@@ -71,7 +71,7 @@ impl Scripts {
         let list_path = dir.join(LIST);
         let list_text = read_text(&list_path, MAX_SOURCE_BYTES as u64).map_err(|fault| {
             let help = "a mapping folder holds `mapping.yaml`; `init` writes one to begin with";
-            vec![fault.help(help)]
+            vec![(*fault).help(help)]
         })?;
         let list = parse_list(&list_text, &list_path.display().to_string())?;
         let mut names: Vec<&String> = list.iter().flat_map(|(_, files)| files).collect();
@@ -81,11 +81,11 @@ impl Scripts {
         for name in names {
             match read_text(&dir.join(name), MAX_SOURCE_BYTES as u64) {
                 Ok(text) => files.push((name.clone(), text)),
-                Err(fault) => faults.push(fault),
+                Err(fault) => faults.push(*fault),
             }
         }
         let tests = read_tests(dir).unwrap_or_else(|fault| {
-            faults.push(fault);
+            faults.push(*fault);
             Vec::new()
         });
         if !faults.is_empty() {
@@ -110,15 +110,15 @@ impl Scripts {
     }
 }
 
-fn read_text(path: &Path, limit: u64) -> Result<String, Diagnostic> {
+fn read_text(path: &Path, limit: u64) -> Result<String, Box<Diagnostic>> {
     let name = path.display().to_string();
     let fault = |message: String| {
-        Diagnostic::error("unreadable", message)
-            .at(Place { file: name.clone(), ..Place::default() })
+        let place = Place { file: name.clone(), ..Place::default() };
+        Box::new(Diagnostic::error("unreadable", message).at(place))
     };
     match fs::metadata(path) {
         Ok(about) if !about.is_file() => return Err(fault("this is not a file".to_owned())),
-        Ok(about) if about.len() > limit => return Err(too_large(&name)),
+        Ok(about) if about.len() > limit => return Err(Box::new(too_large(&name))),
         Ok(_) => {}
         Err(error) => return Err(fault(format!("cannot read the file: {error}"))),
     }
@@ -128,7 +128,7 @@ fn read_text(path: &Path, limit: u64) -> Result<String, Diagnostic> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-fn read_tests(dir: &Path) -> Result<Vec<(String, String)>, Diagnostic> {
+fn read_tests(dir: &Path) -> Result<Vec<(String, String)>, Box<Diagnostic>> {
     let folder = dir.join("tests");
     let Ok(entries) = fs::read_dir(&folder) else { return Ok(Vec::new()) };
     let mut names: Vec<String> = entries

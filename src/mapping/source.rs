@@ -42,7 +42,7 @@ impl Source {
     /// `script_too_large` if the whole is longer than [`MAX_SOURCE_BYTES`].
     pub(super) fn join<'a>(
         files: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Self, Diagnostic> {
+    ) -> Result<Self, Box<Diagnostic>> {
         let mut text = String::new();
         let mut pieces = Vec::new();
         for (file, content) in files {
@@ -53,7 +53,7 @@ impl Source {
             text.push_str(content);
             pieces.push(Piece { start, end: text.len(), file: Arc::from(file) });
             if text.len() > MAX_SOURCE_BYTES {
-                return Err(too_large(file));
+                return Err(Box::new(too_large(file)));
             }
         }
         Ok(Self { text, pieces })
