@@ -73,13 +73,16 @@ fn event() -> impl Strategy<Value = Value> {
             event["userId"] = json!(format!("u-{who}"));
         }
         let more = match kind {
+            // A former self without e-mail. Merging arbitrary people would hand e-mails on, so that an
+            // operation could reach a person by an identity that it does not name; nothing orders that.
+            0 if other == who => json!({"type": "identify", "userId": format!("old-{who}"), "traits": {"old": n}}),
             0..3 => json!({"type": "identify", "userId": format!("u-{who}"),
                 "traits": {"email": format!("p{who}@example.org"), format!("t{}", n % 4): value, "plan": "x"}}),
             3..6 => json!({"type": "track", "event": format!("E{}", n % 3), "properties": {"n": n, "v": value}}),
             6 => json!({"type": "page", "name": "P", "properties": {"n": n}}),
             7 => json!({"type": "screen", "event": "S", "properties": {"n": n}}),
             8 => json!({"type": "group", "groupId": format!("g-{}", n % 2), "traits": {"n": n}}),
-            9 => json!({"type": "alias", "userId": format!("u-{who}"), "previousId": format!("u-{other}")}),
+            9 => json!({"type": "alias", "userId": format!("u-{who}"), "previousId": format!("old-{who}")}),
             10 => json!({"type": "track", "event": "Application Opened", "userId": format!("u-{who}"),
                 "context": {"device": {"token": format!("tok-{who}"), "type": "ios"}}}),
             11 => json!({"type": "dance"}),
@@ -309,11 +312,15 @@ fn check(life: &Life) {
                 "every rejected event has a letter"
             );
             let stored = content(sandbox.people());
+            let replay = life.to_json();
             let (life, wanted) = (life.clone(), config);
             let model = std::thread::Builder::new().stack_size(STACK_BYTES);
             let model =
                 model.spawn(move || model_of(&life, &wanted, &skip)).unwrap().join().unwrap();
-            assert_eq!(stored, model);
+            let names: BTreeSet<_> = stored.keys().chain(model.keys()).collect();
+            for name in names {
+                assert_eq!(stored.get(name), model.get(name), "{name}, in {replay}");
+            }
         }
         sandbox.shutdown().await;
     });
@@ -323,8 +330,36 @@ fn model_of(life: &Life, config: &Config, skip: &BTreeSet<String>) -> BTreeMap<S
     model(life, config, skip)
 }
 
+/// Runs one life again, as the failure message of the property prints it in JSON: `LAW_LIFE=file cargo test law`.
+fn life_to_replay() -> Option<Life> {
+    let text = fs::read_to_string(std::env::var_os("LAW_LIFE")?).unwrap();
+    let life: Value = serde_json::from_str(&text).unwrap();
+    let number = |key: &str| usize::try_from(life[key].as_u64().unwrap()).unwrap();
+    Some(Life {
+        events: serde_json::from_value(life["events"].clone()).unwrap(),
+        consent: life["consent"].clone(),
+        faults: life["faults"].clone(),
+        seed: life["seed"].as_u64().unwrap(),
+        batch: number("batch"),
+        max_items: number("max_items"),
+        hasty: false,
+    })
+}
+
+impl Life {
+    fn to_json(&self) -> Value {
+        json!({
+            "events": self.events, "consent": self.consent, "faults": self.faults, "seed": self.seed,
+            "batch": self.batch, "max_items": self.max_items,
+        })
+    }
+}
+
 #[test]
 fn no_schedule_of_faults_opens_a_gap_or_changes_a_person() {
+    if let Some(life) = life_to_replay() {
+        return check(&life);
+    }
     let cases = std::env::var("LAW_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(24);
     let config = ProptestConfig {
         cases,
