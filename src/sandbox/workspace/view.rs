@@ -54,12 +54,15 @@ impl PersonView {
             let given = (event.timestamp != event.received_at).then_some(event.timestamp);
             json!([event.kind, event.name, event.id, given, event.data])
         };
+        // Their own order is that in which the objects were made.
+        let mut by_object: Vec<_> = self.relationships.iter().collect();
+        by_object.sort_by_key(|r| (&r.object_type_id, &r.object_id));
         json!({
             "ids": {"id": self.id, "email": self.email, "phone": self.phone},
             "anonymous_ids": self.anonymous_ids,
             "attributes": values.collect::<Map<_, _>>(),
             "devices": self.devices,
-            "relations": self.relationships.iter().map(relation).collect::<Vec<_>>(),
+            "relations": by_object.into_iter().map(relation).collect::<Vec<_>>(),
             "events": self.events.iter().map(event).collect::<Vec<_>>(),
         })
     }
