@@ -16,6 +16,8 @@ mod source;
 mod suite;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use sha2::{Digest, Sha256};
 use vrl::compiler::Program;
@@ -58,6 +60,7 @@ pub struct Mapping {
     settings: Settings,
     warnings: Vec<Diagnostic>,
     hash: String,
+    has_worker: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -78,8 +81,8 @@ impl Mapping {
     /// All diagnostics of all scripts, with file, line, and column.
     pub fn load(scripts: &Scripts, settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
         let (mut types, mut warnings, mut faults) = (Vec::new(), Vec::new(), Vec::new());
-        for (name, files) in &scripts.list {
-            match load_type(scripts, name, files) {
+        for loaded in load_types(scripts) {
+            match loaded {
                 Ok((script, more)) => {
                     types.push(script);
                     warnings.extend(more);
@@ -108,6 +111,7 @@ impl Mapping {
             settings: settings.clone(),
             warnings,
             hash: hash(scripts),
+            has_worker: AtomicBool::new(false),
         })
     }
 
@@ -150,19 +154,35 @@ impl Mapping {
     /// [`STACK_BYTES`].
     #[must_use]
     pub fn worker(self: &Arc<Self>) -> Mapper {
-        let script = |t: &TypeScript| Script {
-            source: Arc::clone(&t.source),
-            program: compile::for_running(&t.source).unwrap_or_else(|| t.program.clone()),
+        // The kept program is never run, so that the first worker shares its literals with nobody.
+        let first = !self.has_worker.swap(true, Ordering::Relaxed);
+        let own = |t: &TypeScript| match first {
+            true => t.program.clone(),
+            false => compile::for_running(&t.source).unwrap_or_else(|| t.program.clone()),
         };
+        let script = |t: &TypeScript| Script { source: Arc::clone(&t.source), program: own(t) };
         Mapper::new(self.types.iter().map(script).collect(), &self.settings)
     }
 }
 
-fn load_type(
-    scripts: &Scripts,
-    name: &str,
-    files: &[String],
-) -> Result<(TypeScript, Vec<Diagnostic>), Vec<Diagnostic>> {
+/// Compiles all types side by side, since compiling is what a start waits for.
+fn load_types(scripts: &Scripts) -> Vec<LoadedType> {
+    thread::scope(|scope| {
+        let load = |(name, files): &'_ (String, Vec<String>)| load_type(scripts, name, files);
+        let threads: Vec<_> =
+            scripts.list.iter().map(|listed| scope.spawn(move || load(listed))).collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, LoadedType>| {
+            thread.join().unwrap_or_else(|_| {
+                Err(vec![Diagnostic::error("compile_thread", "compiling ended in a panic")])
+            })
+        };
+        threads.into_iter().map(join).collect()
+    })
+}
+
+type LoadedType = Result<(TypeScript, Vec<Diagnostic>), Vec<Diagnostic>>;
+
+fn load_type(scripts: &Scripts, name: &str, files: &[String]) -> LoadedType {
     let mut pieces = Vec::new();
     for file in files {
         let Some(text) = scripts.text(file) else {
