@@ -4,6 +4,7 @@
 
 mod architecture;
 mod demo;
+mod help;
 mod hostile;
 mod law;
 mod lifecycle;
