@@ -105,6 +105,39 @@ impl OutcomeKind {
     }
 }
 
+impl OutcomeKind {
+    /// Returns every reason for which an event can end like this; none for *delivered*.
+    #[must_use]
+    pub const fn reasons(self) -> &'static [ReasonCode] {
+        use ReasonCode as R;
+        match self {
+            Self::Malformed => &[
+                R::InvalidJson,
+                R::NotAnEvent,
+                R::InvalidType,
+                R::TooDeep,
+                R::TooLarge,
+                R::NoEventAtPath,
+            ],
+            Self::Filtered => &[R::DeviceMode, R::Integrations, R::EventList, R::MessageType],
+            Self::Withheld => {
+                &[R::GenericDenied, R::OnetrustDenied, R::KetchDenied, R::ConsentUnknown]
+            }
+            Self::Dropped => &[R::ScriptAbort, R::NoOperations],
+            Self::Failed => &[
+                R::ScriptError,
+                R::ScriptBudget,
+                R::ScriptPanic,
+                R::InvalidOperation,
+                R::OperationTooLarge,
+                R::BadEventId,
+            ],
+            Self::Delivered => &[],
+            Self::Rejected => &[R::Refused, R::TooLarge, R::Expired, R::Internal],
+        }
+    }
+}
+
 impl fmt::Display for OutcomeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -375,6 +408,14 @@ mod tests {
         let ledger = Ledger::default();
         ledger.settle(&Outcome::Delivered);
         assert_eq!(ledger.snapshot().gap(), -1);
+    }
+
+    #[test]
+    fn every_reason_belongs_to_an_outcome() {
+        let of_outcomes = || OutcomeKind::ALL.into_iter().flat_map(OutcomeKind::reasons);
+        for code in ReasonCode::ALL {
+            assert!(of_outcomes().any(|c| c == code), "{code} belongs to no outcome");
+        }
     }
 
     #[test]

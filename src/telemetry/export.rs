@@ -10,7 +10,7 @@ use chrono::Utc;
 use metrics::{Label, counter, gauge};
 
 use super::{names, sink_labels};
-use crate::outcome::{LedgerSnapshot, OutcomeKind};
+use crate::outcome::{LedgerSnapshot, OutcomeKind, ReasonCode};
 use crate::sink::SinkStats;
 
 /// `utilization` is a mean over at least this time, however often it is asked for.
@@ -85,12 +85,15 @@ fn export_ledger(ledger: &LedgerSnapshot) {
     let labels = sink_labels();
     gauge!(names::EVENTS_BUFFERED, labels.clone()).set(ledger.buffered as f64);
     gauge!(names::CONSERVATION_GAP, labels.clone()).set(ledger.gap() as f64);
-    for ((kind, code), n) in &ledger.ended {
+    // Endings that have not happened are there as 0, so that an alert can be written before the first.
+    let reasons = |kind: OutcomeKind| kind.reasons().iter().map(move |code| (kind, Some(*code)));
+    let possible = OutcomeKind::ALL.into_iter().flat_map(reasons);
+    for (kind, code) in possible.chain([(OutcomeKind::Delivered, None)]) {
         let mut labels = labels.clone();
         labels.push(Label::from_static_parts("outcome", kind.as_str()));
-        let reason = code.map_or("", crate::outcome::ReasonCode::as_str);
-        labels.push(Label::from_static_parts("reason", reason));
-        counter!(names::EVENTS, labels).absolute(*n);
+        labels.push(Label::from_static_parts("reason", code.map_or("", ReasonCode::as_str)));
+        counter!(names::EVENTS, labels)
+            .absolute(ledger.ended.get(&(kind, code)).copied().unwrap_or(0));
     }
     let sum = |kinds: &[OutcomeKind]| kinds.iter().map(|kind| ledger.total(*kind)).sum();
     let by_rule = [OutcomeKind::Filtered, OutcomeKind::Withheld, OutcomeKind::Dropped];
@@ -105,7 +108,7 @@ fn export_ledger(ledger: &LedgerSnapshot) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Ledger, Outcome, ReasonCode, Tally};
+    use crate::outcome::{Ledger, Outcome, Tally};
     use crate::telemetry::recorder;
 
     fn stats(ledger: &Ledger, hash: &str) -> SinkStats {
@@ -134,6 +137,7 @@ mod tests {
         });
         for (name, labels, value) in [
             ("rudder_customerio_events_total", r#"outcome="withheld",reason="onetrust_denied""#, 1),
+            ("rudder_customerio_events_total", r#"outcome="rejected",reason="expired""#, 0),
             ("component_discarded_events_total", r#"intentional="false""#, 1),
             ("component_discarded_events_total", r#"intentional="true""#, 1),
             ("rudder_customerio_script_info", r#"hash="aa""#, 0),

@@ -2,7 +2,8 @@
 
 use crate::support::{binary, run_with_input};
 
-const COMMANDS: [&str; 9] = ["demo", "run", "validate", "test", "map", "sandbox", "init", "schema", "completions"];
+const COMMANDS: [&str; 9] =
+    ["demo", "run", "validate", "test", "map", "sandbox", "init", "schema", "completions"];
 
 fn help(args: &[&str]) -> String {
     let output = binary().args(args).output().expect("start the binary");
@@ -35,7 +36,9 @@ fn the_demo_tells_its_story() {
     let words: Vec<String> = text
         .split_inclusive([' ', '/', '\n'])
         .map(|word| match word.strip_prefix("127.0.0.1:") {
-            Some(port) => format!("ADDRESS{}", port.trim_start_matches(|c: char| c.is_ascii_digit())),
+            Some(port) => {
+                format!("ADDRESS{}", port.trim_start_matches(|c: char| c.is_ascii_digit()))
+            }
             None => word.to_owned(),
         })
         .collect();
