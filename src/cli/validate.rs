@@ -91,6 +91,9 @@ impl Checks {
         };
         output::report(mapping.warnings(), self.color);
         self.good(&format!("scripts: {}", count(scripts.list.len(), "event type")));
+        for note in mapping.notes() {
+            output::say(format!("{} {note}", output::paint(Tone::Hint, "note:", self.color)));
+        }
         let report = mapping::run_suite(&scripts, settings, &[], &check_root);
         output::report(&report.diagnostics, self.color);
         self.invalid += report.diagnostics.len();
