@@ -80,7 +80,9 @@ impl DeadLetters {
             }
             files.lock().unwrap_or_else(PoisonError::into_inner).append(&text, now)
         };
-        tokio::task::spawn_blocking(write).await.map_err(std::io::Error::other)?
+        // The text of a panic may hold what is in a letter.
+        let panicked = |_| std::io::Error::other("writing dead letters ended in a defect");
+        tokio::task::spawn_blocking(write).await.map_err(panicked)?
     }
 }
 

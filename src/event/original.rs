@@ -1,5 +1,7 @@
 //! The event as it is kept for dead letters and replay.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use memchr::memchr;
@@ -76,24 +78,30 @@ impl Original {
         pair_surrogates(json);
     }
 
-    /// Finds the received members that are kept, names included.
+    /// Finds the received members that are kept, names included. Of repeated ones the last counts,
+    /// as it did when the event was read.
     fn kept(&self) -> Vec<Span> {
-        let mut kept = Vec::new();
-        let Ok(source) = ByteString::try_from(self.raw.clone()) else { return kept };
+        let Ok(source) = ByteString::try_from(self.raw.clone()) else { return Vec::new() };
         let mut reader = Reader::new(&source);
         reader.blank();
         if reader.peek() != Some(b'{') {
-            return kept;
+            return Vec::new();
         }
+        let mut kept: Vec<Option<Span>> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
         let walked = reader.members(|reader, key, start| {
             reader.skip(1)?;
             if !self.assigned.iter().any(|(name, _)| *name == key) {
-                kept.push(reader.span_from(start));
+                let earlier = places.insert(key.into_owned(), kept.len());
+                if let Some(earlier) = earlier.and_then(|place| kept.get_mut(place)) {
+                    *earlier = None;
+                }
+                kept.push(Some(reader.span_from(start)));
             }
             Ok(())
         });
         debug_assert!(walked.is_ok(), "the text was checked when it was decoded");
-        kept
+        kept.into_iter().flatten().collect()
     }
 }
 
@@ -146,6 +154,12 @@ mod tests {
         );
         let again = decode::value(&Bytes::from(original.to_json())).unwrap();
         assert_eq!(again, original.to_value().unwrap());
+    }
+
+    #[test]
+    fn of_repeated_members_the_last_is_written() {
+        let original = original(r#"{"a":1,"b":2,"\u0061":3}"#, &[("c", Value::from(4))]);
+        assert_eq!(original.to_json(), br#"{"b":2,"\u0061":3,"c":4}"#);
     }
 
     #[test]

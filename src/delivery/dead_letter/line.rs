@@ -1,16 +1,10 @@
 //! One dead letter as a line of JSON.
 
-use std::borrow::Cow;
-use std::fmt;
-
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::de::{MapAccess, Visitor};
-use serde::ser::SerializeMap;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::DeadLetter;
-use crate::event::Original;
 use crate::event::identity::IdInput;
 use crate::outcome::{OutcomeKind, ReasonCode};
 
@@ -26,7 +20,7 @@ struct Line<'a> {
     status: Option<u16>,
     attempts: u32,
     unknown: bool,
-    event: Event<'a>,
+    event: Json<'a>,
     id_input: &'a IdInput,
     operations: Vec<Json<'a>>,
     received_at: String,
@@ -36,6 +30,7 @@ struct Line<'a> {
 /// Appends a letter and its line feed.
 pub fn write(out: &mut Vec<u8>, letter: &DeadLetter, now: DateTime<Utc>) {
     let start = out.len();
+    let event = letter.original.to_json();
     let reason = letter.outcome.reason();
     let line = Line {
         at: instant(now),
@@ -47,7 +42,7 @@ pub fn write(out: &mut Vec<u8>, letter: &DeadLetter, now: DateTime<Utc>) {
         status: letter.refusal.status,
         attempts: letter.attempts,
         unknown: letter.unknown,
-        event: Event(&letter.original),
+        event: Json(&event),
         id_input: &letter.id_input,
         operations: letter.operations.iter().map(|o| Json(&o.body)).collect(),
         received_at: instant(letter.received_at),
@@ -80,75 +75,5 @@ impl Serialize for Json<'_> {
             },
             Err(_) => String::from_utf8_lossy(self.0).serialize(serializer),
         }
-    }
-}
-
-/// The source event with what was assigned to it. Of repeated members the last counts, as it did
-/// when the event was read; numbers keep their digits.
-struct Event<'a>(&'a Original);
-
-impl Serialize for Event<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = String::from_utf8_lossy(&self.0.raw);
-        let Ok(Members(members)) = serde_json::from_str::<Members<'_>>(&text) else {
-            return Json(&self.0.raw).serialize(serializer);
-        };
-        let assigned = |name: &str| self.0.assigned.iter().any(|(n, _)| *n == name);
-        let mut map = serializer.serialize_map(None)?;
-        for (at, (name, value)) in members.iter().enumerate() {
-            let repeated = members.iter().skip(at + 1).any(|(later, _)| later == name);
-            if !repeated && !assigned(name) {
-                map.serialize_entry(name.as_ref(), &Json(value.get().as_bytes()))?;
-            }
-        }
-        for (name, value) in &self.0.assigned {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
-    }
-}
-
-/// The members of a JSON object, as they stand there.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some(Name(name)) = map.next_key()? {
-                    members.push((name, map.next_value()?));
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
-}
-
-/// A member's name, borrowed where it holds no escapes.
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Name<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Name<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Name<'de>, E> {
-                Ok(Name(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Text)
     }
 }
