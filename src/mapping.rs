@@ -14,9 +14,9 @@ pub mod scripts;
 mod shape;
 mod source;
 mod suite;
+mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use sha2::{Digest, Sha256};
@@ -60,7 +60,6 @@ pub struct Mapping {
     settings: Settings,
     warnings: Vec<Diagnostic>,
     hash: String,
-    has_worker: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -111,7 +110,6 @@ impl Mapping {
             settings: settings.clone(),
             warnings,
             hash: hash(scripts),
-            has_worker: AtomicBool::new(false),
         })
     }
 
@@ -154,13 +152,10 @@ impl Mapping {
     /// [`STACK_BYTES`].
     #[must_use]
     pub fn worker(self: &Arc<Self>) -> Mapper {
-        // The kept program is never run, so that the first worker shares its literals with nobody.
-        let first = !self.has_worker.swap(true, Ordering::Relaxed);
-        let own = |t: &TypeScript| match first {
-            true => t.program.clone(),
-            false => compile::for_running(&t.source).unwrap_or_else(|| t.program.clone()),
+        let script = |t: &TypeScript| Script {
+            source: Arc::clone(&t.source),
+            program: compile::for_running(&t.source).unwrap_or_else(|| t.program.clone()),
         };
-        let script = |t: &TypeScript| Script { source: Arc::clone(&t.source), program: own(t) };
         Mapper::new(self.types.iter().map(script).collect(), &self.settings)
     }
 }

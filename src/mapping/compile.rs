@@ -43,7 +43,7 @@ pub(super) fn check(source: &Arc<Source>) -> Result<Compiled, Vec<Diagnostic>> {
     let copy = Arc::clone(source);
     on_own_thread(source, move || {
         let CompilationResult { program, warnings, .. } =
-            compile(&copy.runnable()).map_err(|list| diagnose::convert(&copy, list))?;
+            compile(copy.text()).map_err(|list| diagnose::convert(&copy, list))?;
         let wrong = shape::check(&copy, &program);
         if !wrong.is_empty() {
             return Err(wrong);
@@ -53,7 +53,7 @@ pub(super) fn check(source: &Arc<Source>) -> Result<Compiled, Vec<Diagnostic>> {
     })
 }
 
-/// Compiles a source that [`check`] has accepted once more.
+/// Compiles a source that [`check`] has accepted in the form that runs fastest.
 pub(super) fn for_running(source: &Arc<Source>) -> Option<Program> {
     let text = source.runnable();
     on_own_thread(source, move || compile(&text).map(|done| done.program).map_err(|_| Vec::new()))

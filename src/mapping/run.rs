@@ -10,6 +10,7 @@ use vrl::compiler::{Program, TargetValueRef, TimeZone};
 use vrl::value::{ObjectMap, Secrets, Value};
 
 use super::source::Source;
+use super::watch::Watched;
 use super::{Settings, diagnose};
 use crate::event::TypeIndex;
 use crate::outcome::{Reason, ReasonCode};
@@ -35,6 +36,7 @@ pub struct Mapper {
     metadata: Value,
     secrets: Secrets,
     zone: TimeZone,
+    watched: Arc<Watched>,
 }
 
 impl std::fmt::Debug for Mapper {
@@ -62,6 +64,7 @@ impl Mapper {
             metadata: metadata(settings),
             secrets: Secrets::new(),
             zone: TimeZone::parse("UTC").unwrap_or_default(),
+            watched: Watched::new(),
         }
     }
 
@@ -72,20 +75,24 @@ impl Mapper {
 
     /// Runs the type's script on the event's value.
     pub fn map(&mut self, index: TypeIndex, mut event: Value) -> Mapped {
-        let Self { scripts, runtime, metadata, secrets, zone } = self;
+        let Self { scripts, runtime, metadata, secrets, zone, watched } = self;
         let Some(Script { source, program }) = scripts.get(usize::from(index.0)) else {
             return Mapped::Failed(Reason::new(ReasonCode::ScriptError, "no script for the type"));
         };
         let mut steps = 0_u32;
+        let mark = watched.begin();
         let mut control = || {
             steps += 1;
-            if steps > BUDGET { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            let over = steps > BUDGET || watched.is_over(mark);
+            if over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         let mut target = TargetValueRef { value: &mut event, metadata, secrets };
         let run = AssertUnwindSafe(|| {
             runtime.resolve_with_control(&mut target, program, zone, &mut control)
         });
-        let ended = match catch_unwind(run) {
+        let ended = catch_unwind(run);
+        watched.end();
+        let ended = match ended {
             Ok(ended) => ended,
             Err(_) => {
                 self.runtime = Runtime::new(RuntimeState::default());

@@ -217,6 +217,21 @@ fn nested_closures_end_at_the_budget_and_the_next_event_runs() {
 }
 
 #[test]
+fn few_steps_that_take_too_long_end_as_well_and_the_next_event_runs() {
+    let text = body(
+        "x = \"\"\nfor_each(array!(.a)) -> |_i, _x| {\n  for_each(array!(.a)) -> |_j, _y| { x = sha2(string!(.s)) }\n}\nif x == \"no\" { abort }",
+    );
+    let mapping = load(&text).unwrap();
+    let mut mapper = mapping.worker();
+    // 10,000 rounds of a few steps: far from the budget, were each of them not so large.
+    let large = json!({ "type": "track", "a": vec![1; 100], "s": "x".repeat(1 << 20) });
+    let (code, detail) = failed(run_on(&mut mapper, &large, mapping.plan()));
+    assert_eq!(code, ReasonCode::ScriptBudget, "{detail}");
+    let small = json!({ "type": "track", "a": [1, 2], "s": "x" });
+    assert!(matches!(run_on(&mut mapper, &small, mapping.plan()), Mapped::Root(_)));
+}
+
+#[test]
 fn the_budget_cannot_be_caught() {
     let text = body(
         "n, err = for_each(array!(.a)) -> |_i, _x| {\n  for_each(array!(.a)) -> |_j, _y| { to_int!(\"1\") }\n}\nif n == err { abort }",
