@@ -127,10 +127,9 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // Help and version are no faults; a closed pipe is none either.
             let code = if error.use_stderr() { exit::USAGE } else { exit::SUCCESS };
-            if error.print().is_err() {
-                return ExitCode::from(exit::SUCCESS);
-            }
-            return ExitCode::from(code);
+            let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+            let unwritten = error.print().is_err_and(|error| !gone(&error));
+            return ExitCode::from(if unwritten { exit::FAILURE } else { code });
         }
     };
     let globals = Globals { config: arguments.config, color: output::color(arguments.color) };

@@ -1,5 +1,6 @@
 //! `demo`: the whole way without set-up, with the sandbox in Customer.io's place.
 
+mod follow;
 mod people;
 mod post;
 mod story;
@@ -16,7 +17,7 @@ use rudder_customerio::config::{Config, LoadMode, LogConfig, LogFormat, LogLevel
 use rudder_customerio::mapping::{Mapping, STACK_BYTES};
 use rudder_customerio::outcome::{LedgerSnapshot, OutcomeKind};
 use rudder_customerio::pipeline::{Pipeline, Surroundings, stop};
-use rudder_customerio::sandbox::{RunningSandbox, Sandbox};
+use rudder_customerio::sandbox::{Options, RunningSandbox, Sandbox};
 use rudder_customerio::telemetry::{logging, recorder};
 use serde_json::json;
 
@@ -56,7 +57,8 @@ pub fn run(args: DemoArgs, globals: &Globals) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(globals, &format!("cannot start threads: {error}")),
     };
-    let log = LogConfig { level: LogLevel::Warn, format: LogFormat::Text };
+    // What an operator has to know at the start is no news to someone who tries things out.
+    let log = LogConfig { level: LogLevel::Error, format: LogFormat::Text };
     if let Err(error) = logging::init(&log, globals.color) {
         return failed(globals, &format!("cannot set up messages: {error}"));
     }
@@ -82,7 +84,9 @@ async fn show(args: &DemoArgs, globals: &Globals) -> Result<ExitCode, String> {
     let (stopper, stop) = stop::channel();
     signals::listen(stopper).map_err(|e| format!("cannot listen to signals: {e}"))?;
     let folder = tempfile::tempdir().map_err(|e| format!("cannot make a temporary folder: {e}"))?;
-    let sandbox = Sandbox::builder().bind(near(8090).to_string()).start().await;
+    // Own events are told from the log, so it keeps their bodies whole.
+    let options = Options { log_requests: 200, log_body_bytes: 500_000, ..Options::default() };
+    let sandbox = Sandbox::builder().options(options).bind(near(8090).to_string()).start().await;
     let sandbox = sandbox.map_err(|e| format!("cannot start the sandbox: {e}"))?;
     let config = config(folder.path(), &sandbox)?;
     let render = recorder::install().map_err(|e| format!("cannot set up metrics: {e}"))?;
@@ -118,8 +122,12 @@ async fn show(args: &DemoArgs, globals: &Globals) -> Result<ExitCode, String> {
     }
     tell(&invitation(gateway, &pipeline, &sandbox, args.once));
     if !args.once {
+        let sink = pipeline.handle();
         let done = tokio::spawn(pipeline.run_until(stop.clone()));
-        follow(&sandbox, stop).await;
+        tokio::select! {
+            () = follow::tell_arrivals(&sandbox, &sink, ledger) => {}
+            () = stop.requested(1) => {}
+        }
         drop(done.await);
     }
     sandbox.shutdown().await;
@@ -230,22 +238,4 @@ fn invitation(
         base = sandbox.base_url(),
         admin = pipeline.admin_address(),
     )
-}
-
-/// Tells what arrives until the demo is stopped.
-async fn follow(sandbox: &RunningSandbox, stop: stop::Stop) {
-    let mut seen = sandbox.requests().last().map_or(0, |request| request.number);
-    let arrivals = async {
-        loop {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            for request in sandbox.requests().iter().filter(|request| request.number > seen) {
-                tell(&people::arrived(request));
-            }
-            seen = sandbox.requests().last().map_or(seen, |request| request.number.max(seen));
-        }
-    };
-    tokio::select! {
-        () = arrivals => {}
-        () = stop.requested(1) => {}
-    }
 }

@@ -55,7 +55,8 @@ fn next_steps(dir: &Path) -> String {
     let enter =
         if dir == Path::new(".") { String::new() } else { format!("  cd {}\n", dir.display()) };
     format!(
-        "\nNext:\n{enter}  edit config/rudder-customerio.yaml (write keys, consent) and the scripts in vrl/\n  \
+        "\nNext:\n{enter}  edit config/rudder-customerio.yaml: `consent.rules` (none yet: what people refused is \
+         not looked at) and `write_keys`\n  edit the scripts in vrl/, if the mapping shall differ\n  \
          export CUSTOMERIO_SITE_ID=… CUSTOMERIO_API_KEY=… WRITE_KEY=…\n  \
          rudder-customerio map config/sample-events.ndjson\n  \
          rudder-customerio validate --online\n  \

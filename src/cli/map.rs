@@ -26,10 +26,11 @@ const STACK_BYTES: usize = 16 << 20;
 
 /// Options of `map`.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "rudder-customerio map [OPTIONS] [FILE]")]
 #[command(after_help = "\
 Examples:
   rudder-customerio map events.ndjson
-  rudder-customerio map --explain events.ndjson
+  rudder-customerio map --explain --curl events.ndjson
   echo '{\"type\":\"track\",\"userId\":\"u1\",\"event\":\"Signed Up\"}' | rudder-customerio map --api v1 -
 
 For every input line that is not blank one JSON line is written, in input order:
@@ -48,14 +49,17 @@ pub struct MapArgs {
     api: Option<Api>,
 
     /// Add what decided in each filter, and the script
+    ///
+    /// With --curl it stands in a comment before the commands of each event.
     #[arg(long)]
     explain: bool,
 
     /// Print a curl command per request instead of the lines
     ///
     /// The commands take the credentials from the environment variables CUSTOMERIO_SITE_ID and
-    /// CUSTOMERIO_API_KEY. Events without a request are named on standard error.
-    #[arg(long, conflicts_with = "explain")]
+    /// CUSTOMERIO_API_KEY. Events without a request are named on standard error; with --explain
+    /// they are comments between the commands.
+    #[arg(long)]
     curl: bool,
 
     /// RudderStack's type of the source, by which `filter.mode` may differ
@@ -113,7 +117,7 @@ fn job(args: &MapArgs, config: &Config, color: bool) -> Result<Job, ExitCode> {
     let format = match (args.curl, args.api) {
         (true, api) => {
             let base = base_url(config.customerio.as_ref());
-            Format::Curl { api: api.unwrap_or(Api::V2), base }
+            Format::Curl { api: api.unwrap_or(Api::V2), base, explain: args.explain }
         }
         (false, api) => Format::Lines { api, explain: args.explain },
     };

@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use rudder_customerio::config::{Config, LoadMode};
-use rudder_customerio::diagnostic::{Diagnostic, Severity};
+use rudder_customerio::config::{Config, ConsentConfig, LoadMode};
+use rudder_customerio::diagnostic::{Diagnostic, Place, Severity};
 
 use super::{Color, DEFAULT_CONFIG, Globals, exit};
 
@@ -91,10 +91,32 @@ pub fn no_config() -> Diagnostic {
         .help("name one with --config FILE, or write one with `rudder-customerio init`")
 }
 
-/// Loads the configuration for a command that must have one, and shows its warnings.
-pub fn required_config(globals: &Globals) -> Result<Config, ExitCode> {
+/// The warning that nobody's refusal is heeded, for commands that send or prepare to.
+pub fn no_consent_rule(config: &Config, path: &Path) -> Option<Diagnostic> {
+    let ConsentConfig { rules, onetrust_categories, ketch_purposes, .. } = &config.consent;
+    let none = rules.is_empty() && onetrust_categories.is_empty() && ketch_purposes.is_empty();
+    let message = "no consent rule: what people refused is not looked at";
+    let place = Place {
+        file: path.display().to_string(),
+        key: Some("consent.rules".to_owned()),
+        ..Place::default()
+    };
+    let help = "add one per consent provider, such as { provider: oneTrust, consents: [ C0004 ] }";
+    none.then(|| Diagnostic::warning("no_consent_rule", message).at(place).help(help))
+}
+
+/// Loads the configuration for a command that must have one, with its warnings.
+pub fn required_config(globals: &Globals) -> Result<(Config, Vec<Diagnostic>), ExitCode> {
     match globals.config_file() {
-        Some(path) => load(&path, LoadMode::Full, globals),
+        Some(path) => {
+            let loaded = Config::load(&path, LoadMode::Full);
+            let (config, mut warnings) = loaded.map_err(|faults| {
+                report(&faults, globals.color);
+                ExitCode::from(exit::CONFIG)
+            })?;
+            warnings.extend(no_consent_rule(&config, &path));
+            Ok((config, warnings))
+        }
         None => {
             report(&[no_config()], globals.color);
             Err(ExitCode::from(exit::CONFIG))
@@ -105,13 +127,13 @@ pub fn required_config(globals: &Globals) -> Result<Config, ExitCode> {
 /// Loads the configuration, without secrets, for a command that can do without one.
 pub fn optional_config(globals: &Globals) -> Result<Config, ExitCode> {
     match globals.config_file() {
-        Some(path) => load(&path, LoadMode::WithoutSecrets, globals),
+        Some(path) => load(&path, globals),
         None => Ok(Config::default()),
     }
 }
 
-fn load(path: &Path, mode: LoadMode, globals: &Globals) -> Result<Config, ExitCode> {
-    match Config::load(path, mode) {
+fn load(path: &Path, globals: &Globals) -> Result<Config, ExitCode> {
+    match Config::load(path, LoadMode::WithoutSecrets) {
         Ok((config, warnings)) => {
             report(&warnings, globals.color);
             Ok(config)
@@ -120,5 +142,20 @@ fn load(path: &Path, mode: LoadMode, globals: &Globals) -> Result<Config, ExitCo
             report(&faults, globals.color);
             Err(ExitCode::from(exit::CONFIG))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_consent_rule_silences_the_warning() {
+        let none = Config::default();
+        let fault = no_consent_rule(&none, Path::new("c.yaml")).unwrap();
+        assert_eq!((fault.severity, fault.code.as_str()), (Severity::Warning, "no_consent_rule"));
+        let mut some = Config::default();
+        some.consent.ketch_purposes.push("marketing".to_owned());
+        assert_eq!(no_consent_rule(&some, Path::new("c.yaml")), None);
     }
 }

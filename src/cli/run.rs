@@ -2,32 +2,35 @@
 
 mod progress;
 pub(super) mod signals;
+mod voice;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use rudder_customerio::config::Config;
+use futures_util::FutureExt;
+use rudder_customerio::config::{Config, LogFormat};
 use rudder_customerio::diagnostic::Diagnostic;
-use rudder_customerio::outcome::{LedgerSnapshot, OutcomeKind};
+use rudder_customerio::outcome::OutcomeKind;
 use rudder_customerio::pipeline::{Ended, Pipeline, Surroundings, stop};
 use rudder_customerio::telemetry::{logging, recorder};
 
-use super::output::{self, Tone, count};
+use self::voice::{Voice, Why};
+use super::output::{self, Tone};
 use super::{Globals, exit};
 
 /// Options of `run`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The first SIGTERM or SIGINT stops the sources and delivers what waits, for at most `drain_timeout`;
-the second one stops at once.
+The first SIGTERM or SIGINT stops the sources and delivers what waits, for at most \
+`drain_timeout`; the second one stops at once.
 
 Examples:
   rudder-customerio run
   rudder-customerio -c production.yaml run
   rudder-customerio -c stdin.yaml run < events.ndjson
 
-Ends with 0 after a clean stop, 1 if events that were only in memory are lost with the process, or if
-events of standard input as the only source failed or were rejected.")]
+Ends with 0 after a clean stop, 1 if events that were only in memory are lost with the process, or \
+if events of standard input as the only source failed or were rejected.")]
 pub struct RunArgs {}
 
 /// Codes of diagnostics that tell of the machine and not of the configuration.
@@ -35,53 +38,54 @@ const WORLD: [&str; 3] = ["data_dir", "listen", "threads"];
 
 /// Runs the command.
 pub fn run(_args: RunArgs, globals: &Globals) -> ExitCode {
-    let config = match output::required_config(globals) {
-        Ok(config) => config,
+    let (config, warnings) = match output::required_config(globals) {
+        Ok(loaded) => loaded,
         Err(code) => return code,
     };
+    if let Err(error) = logging::init(&config.log, globals.color) {
+        let error_word = output::paint(Tone::Bad, "error:", globals.color);
+        output::say(format!("{error_word} cannot set up messages: {error}"));
+        return ExitCode::from(exit::FAILURE);
+    }
+    let voice = Voice { json: config.log.format == LogFormat::Json, color: globals.color };
+    voice.report(&warnings);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(globals, &format!("cannot start threads: {error}")),
+        Err(error) => return voice.failed(&format!("cannot start threads: {error}")),
     };
-    if let Err(error) = logging::init(&config.log, globals.color) {
-        return failed(globals, &format!("cannot set up messages: {error}"));
-    }
     let render = match recorder::install() {
         Ok(metrics) => Arc::new(move || metrics.render()),
-        Err(error) => return failed(globals, &format!("cannot set up metrics: {error}")),
+        Err(error) => return voice.failed(&format!("cannot set up metrics: {error}")),
     };
     let surroundings = Surroundings { render: Some(render), ..Surroundings::default() };
-    let code = runtime.block_on(until_the_end(config, surroundings, globals));
+    let code = runtime.block_on(until_the_end(config, surroundings, voice));
     // A read of standard input cannot be interrupted; do not wait for it.
     runtime.shutdown_background();
     code
 }
 
-async fn until_the_end(config: Config, surroundings: Surroundings, globals: &Globals) -> ExitCode {
+async fn until_the_end(config: Config, surroundings: Surroundings, voice: Voice) -> ExitCode {
     let (stopper, stop) = stop::channel();
     // Before the start, so that a signal during it is not lost.
     if let Err(error) = signals::listen(stopper) {
-        return failed(globals, &format!("cannot listen to signals: {error}"));
+        return voice.failed(&format!("cannot listen to signals: {error}"));
     }
     let pipeline = match Pipeline::start(config, surroundings).await {
         Ok(pipeline) => pipeline,
         Err(faults) => {
-            output::report(&faults, globals.color);
+            voice.report(&faults);
             return ExitCode::from(start_code(&faults));
         }
     };
     let progress = progress::show(&pipeline);
-    let ended = pipeline.run_until(stop).await;
+    let sink = pipeline.handle();
+    let ended = pipeline.run_until(stop.clone()).await;
     if let Some(progress) = progress {
         progress.end().await;
     }
-    tell(&ended, globals);
+    let at_once = stop.requested(2).now_or_never().is_some();
+    voice.tell(&ended, &Why { at_once, delivery: sink.stats().delivery });
     ExitCode::from(end_code(&ended))
-}
-
-fn failed(globals: &Globals, text: &str) -> ExitCode {
-    output::say(format!("{} {text}", output::paint(Tone::Bad, "error:", globals.color)));
-    ExitCode::from(exit::FAILURE)
 }
 
 fn start_code(faults: &[Diagnostic]) -> u8 {
@@ -94,39 +98,6 @@ fn end_code(ended: &Ended) -> u8 {
     let failures = ledger.total(OutcomeKind::Failed) + ledger.total(OutcomeKind::Rejected);
     let clean = ended.drained.is_clean() && ended.broken.is_empty();
     if clean && !(ended.stdin_alone && failures > 0) { exit::SUCCESS } else { exit::FAILURE }
-}
-
-/// Shows the account, and what is left.
-fn tell(ended: &Ended, globals: &Globals) {
-    output::say(account(&ended.drained.ledger));
-    let left = ended.drained.undelivered;
-    if left > 0 {
-        let left = count(usize::try_from(left).unwrap_or(usize::MAX), "event");
-        output::say(if ended.drained.durable {
-            format!("{left} stay in the buffer for the next start")
-        } else {
-            let error = output::paint(Tone::Bad, "error:", globals.color);
-            format!(
-                "{error} lost {left} that waited in memory; a longer drain_timeout waits longer"
-            )
-        });
-    }
-}
-
-/// Writes the ledger as one line, without what is zero.
-fn account(ledger: &LedgerSnapshot) -> String {
-    let mut parts = vec![format!("received {}", ledger.received)];
-    let mut add = |name: &str, n: u64| {
-        if n > 0 {
-            parts.push(format!("{name} {n}"));
-        }
-    };
-    add("recovered", ledger.recovered);
-    for kind in OutcomeKind::ALL {
-        add(kind.as_str(), ledger.total(kind));
-    }
-    add("buffered", ledger.buffered);
-    parts.join(", ")
 }
 
 #[cfg(test)]
@@ -170,16 +141,5 @@ mod tests {
         let script = Diagnostic::error("E103", "");
         assert_eq!(start_code(std::slice::from_ref(&port)), exit::FAILURE);
         assert_eq!(start_code(&[port, script]), exit::CONFIG);
-    }
-
-    #[test]
-    fn the_last_line_shows_what_is_not_zero_in_the_order_of_the_pipeline() {
-        let outcomes = [
-            Outcome::Delivered,
-            Outcome::Failed(ReasonCode::ScriptError.into()),
-            Outcome::Delivered,
-        ];
-        let ended = ended(&outcomes, 1, true);
-        assert_eq!(account(&ended.drained.ledger), "received 4, failed 1, delivered 2, buffered 1");
     }
 }

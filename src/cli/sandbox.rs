@@ -163,6 +163,10 @@ pub fn run(args: SandboxArgs) -> ExitCode {
 }
 
 fn configure(args: &SandboxArgs) -> Result<rudder_customerio::sandbox::Builder, String> {
+    if args.listen.parse::<u16>().is_ok() {
+        let port = &args.listen;
+        return Err(format!("--listen: `{port}` is a port; write an address: 127.0.0.1:{port}"));
+    }
     let mut options = Options::default();
     for assignment in &args.switch {
         options.set(assignment).map_err(|why| format!("--switch: {why}"))?;
@@ -268,6 +272,8 @@ mod tests {
         assert!(error.starts_with("--fault `teapot`"), "{error}");
         let error = configured(&["--switch", "x=1"]).unwrap_err();
         assert!(error.starts_with("--switch: unknown switch `x`"), "{error}");
+        let error = configured(&["--listen", "8090"]).unwrap_err();
+        assert!(error.ends_with("127.0.0.1:8090"), "{error}");
         let error = configured(&["--credentials", "verysecret"]).unwrap_err();
         assert!(!error.contains("verysecret"), "{error}");
     }

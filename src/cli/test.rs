@@ -22,12 +22,16 @@ A test file is a list of cases:
     operations:
       - { type: person, action: event, identifiers: { id: u1 }, name: Signed Up, attributes: {} }
 
-Ends with 0 if all cases passed, 1 if one failed, 78 if configuration, scripts, or a test file are
-invalid.")]
+Ends with 0 if all cases passed, 1 if one failed, 78 if configuration, scripts, or a test file \
+are invalid.")]
 pub struct TestArgs {
     /// Test files, or folders of them [default: tests/ beside the scripts]
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
+
+    /// Tell of the built-in scripts too what no test covers
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 /// Runs the tests.
@@ -45,13 +49,14 @@ pub fn run(args: TestArgs, globals: &Globals) -> ExitCode {
     };
     let paths: Vec<&Path> = args.paths.iter().map(PathBuf::as_path).collect();
     let report = mapping::run_suite(&scripts, &config.mapping.settings, &paths, &check_root);
-    show(&report, globals.color)
+    let told = args.verbose || validate::are_edited(&scripts);
+    show(&report, told, globals.color)
 }
 
 /// Failed cases and the summary are what this command is asked for, so they are data.
-fn show(report: &SuiteReport, color: bool) -> ExitCode {
+fn show(report: &SuiteReport, with_notes: bool, color: bool) -> ExitCode {
     output::report(&report.diagnostics, color);
-    for note in &report.notes {
+    for note in report.notes.iter().filter(|_| with_notes) {
         output::say(format!("{} {note}", output::paint(Tone::Hint, "note:", color)));
     }
     let printed = output::print(&text(report));

@@ -18,7 +18,7 @@ Examples:
   rudder-customerio validate
   rudder-customerio -c production.yaml validate --online
 
-Ends with 0 if all is well, 78 if configuration or scripts are invalid, 1 if a test failed, the data
+Ends with 0 if all is well, 78 if configuration or scripts are invalid, 1 if a test failed, the data \
 directory cannot be written, or Customer.io refused the credentials.")]
 pub struct ValidateArgs {
     /// Ask Customer.io for the account's region too
@@ -33,12 +33,15 @@ pub fn run(args: ValidateArgs, globals: &Globals) -> ExitCode {
     let mut checks = Checks { color: globals.color, invalid: 0, failed: 0 };
     let Some(config) = checks.configuration(globals) else { return checks.end() };
     checks.scripts(&config);
-    checks.data_dir(&config.data_dir);
+    checks.data_dir(&config.data_dir, &config.dead_letters.dir);
     if args.online {
         checks.online(&config);
     }
     checks.end()
 }
+
+/// How many failed tests are shown in full; `test` shows them all.
+const SHOWN: usize = 3;
 
 /// What was found so far.
 struct Checks {
@@ -65,6 +68,7 @@ impl Checks {
         match Config::load(&path, LoadMode::Full) {
             Ok((config, warnings)) => {
                 output::report(&warnings, self.color);
+                output::report(output::no_consent_rule(&config, &path).as_slice(), self.color);
                 let sources = count(config.sources.len(), "source");
                 self.good(&format!("configuration {}: {sources}", path.display()));
                 Some(config)
@@ -91,15 +95,19 @@ impl Checks {
         };
         output::report(mapping.warnings(), self.color);
         self.good(&format!("scripts: {}", count(scripts.list.len(), "event type")));
-        for note in mapping.notes() {
+        for note in mapping.notes().iter().filter(|_| are_edited(&scripts)) {
             output::say(format!("{} {note}", output::paint(Tone::Hint, "note:", self.color)));
         }
         let report = mapping::run_suite(&scripts, settings, &[], &check_root);
         output::report(&report.diagnostics, self.color);
         self.invalid += report.diagnostics.len();
         self.failed += report.failed.len();
-        for (file, case, difference) in &report.failed {
+        for (file, case, difference) in report.failed.iter().take(SHOWN) {
             self.bad(&format!("test {file}: {case}\n{difference}"));
+        }
+        if report.failed.len() > SHOWN {
+            let more = report.failed.len() - SHOWN;
+            self.bad(&format!("… and {} more: run `rudder-customerio test`", count(more, "test")));
         }
         if report.failed.is_empty() && report.diagnostics.is_empty() {
             self.good(&format!("tests of the scripts: {} passed", report.passed));
@@ -107,7 +115,7 @@ impl Checks {
     }
 
     /// Makes and removes a file in the directory, or where `run` would create it.
-    fn data_dir(&mut self, dir: &Path) {
+    fn data_dir(&mut self, dir: &Path, dead_letters: &Path) {
         let there = dir.ancestors().find(|folder| super::exists(folder)).unwrap_or(Path::new("."));
         let probe = there.join(format!(".validate-{}", std::process::id()));
         let written = std::fs::File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe));
@@ -115,9 +123,13 @@ impl Checks {
             Ok(()) => self.good(&format!("data directory {}: writable", dir.display())),
             Err(error) => {
                 self.failed += 1;
-                let fault = Diagnostic::error("data_dir", format!("cannot write to it: {error}"))
-                    .at(Place { file: there.display().to_string(), ..Place::default() })
-                    .help("create the data directory for this user, or set data_dir");
+                // The words of `run`, which finds the same when it opens the dead letters.
+                let folder = dir.join(dead_letters);
+                let message =
+                    format!("cannot open the dead letters: {}: {error}", folder.display());
+                let fault = Diagnostic::error("data_dir", message)
+                    .at(Place { file: dir.display().to_string(), ..Place::default() })
+                    .help("create the directory for this user, or set data_dir");
                 output::report(&[fault], self.color);
             }
         }
@@ -143,6 +155,11 @@ impl Checks {
     }
 }
 
+/// Whether scripts or tests differ from the built-in ones, so that remarks on them help somebody.
+pub fn are_edited(scripts: &Scripts) -> bool {
+    Scripts { dir: None, ..scripts.clone() } != Scripts::built_in()
+}
+
 /// Returns the scripts that the configuration names.
 pub fn scripts_of(config: &Config) -> Result<Scripts, Vec<Diagnostic>> {
     config.mapping.dir.as_deref().map_or_else(|| Ok(Scripts::built_in()), Scripts::read)
@@ -156,14 +173,23 @@ mod tests {
     fn a_data_directory_that_can_be_created_is_good_and_is_not_created() {
         let mut checks = Checks { color: false, invalid: 0, failed: 0 };
         let dir = tempfile::tempdir().unwrap();
-        checks.data_dir(&dir.path().join("a/b"));
+        checks.data_dir(&dir.path().join("a/b"), Path::new("dead"));
         assert_eq!(checks.failed, 0);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        checks.data_dir(&file);
+        checks.data_dir(&file, Path::new("dead"));
         assert_eq!(checks.failed, 1);
+    }
+
+    #[test]
+    fn the_built_in_scripts_are_not_edited_wherever_they_stand() {
+        let mut scripts = Scripts::built_in();
+        scripts.dir = Some("vrl".into());
+        assert!(!are_edited(&scripts));
+        scripts.files[0].1.push('\n');
+        assert!(are_edited(&scripts));
     }
 
     #[test]

@@ -214,7 +214,9 @@ fn destination(config: &CustomerIoConfig, node: &Node, cx: &mut Context<'_>) {
     if config.connect_timeout > config.timeout {
         let message = "`connect_timeout` is longer than `timeout`, which ends the request first";
         let fault = Diagnostic::warning("no_effect", message).help("make it the shorter one");
-        cx.fault(node, "connect_timeout", fault);
+        // The key that the operator wrote is the one to change.
+        let written = node.get("connect_timeout").is_some();
+        cx.fault(node, if written { "connect_timeout" } else { "timeout" }, fault);
     }
 }
 

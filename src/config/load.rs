@@ -81,6 +81,11 @@ fn read(path: &Path, name: &str) -> Result<String, Vec<Diagnostic>> {
         let place = Place { file: name.to_owned(), ..Place::default() };
         vec![Diagnostic::error(code, message).at(place).help(help)]
     };
+    // A pipe could be read once only, and opening one can wait for ever.
+    if std::fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir()) {
+        let help = "write the configuration to a file, and name that with --config FILE";
+        return Err(fault("unreadable_file", "this is not a regular file".to_owned(), help));
+    }
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(yaml::MAX_BYTES as u64 + 1).read_to_end(&mut bytes))

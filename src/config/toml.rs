@@ -24,14 +24,16 @@ pub fn parse(text: &str, file: &str) -> Result<Node, Vec<Diagnostic>> {
             ..Place::default()
         })]
     };
-    // The reader's own message may quote a key or a value, so it is not shown.
+    // The reader's own message may quote a key or a value, so only known ones are shown.
     let document = Document::parse(text).map_err(|error| {
         let at = lines.position(error.span().map_or(0, |span| span.start));
         let duplicate = error.message().starts_with("duplicate key");
         if duplicate {
             fault(at, "duplicate_key", "the key is there twice")
         } else {
-            fault(at, "syntax", "not valid TOML")
+            let cause = CAUSES.iter().find(|cause| error.message().starts_with(**cause));
+            let message = cause.map(|cause| format!("not valid TOML: {cause}"));
+            fault(at, "syntax", message.as_deref().unwrap_or("not valid TOML"))
         }
     })?;
     let at = Position { line: 1, column: 1 };
@@ -40,6 +42,55 @@ pub fn parse(text: &str, file: &str) -> Result<Node, Vec<Diagnostic>> {
         None => Err(fault(at, "too_deep", "lists and tables are nested too deeply")),
     }
 }
+
+/// What the reader's messages may begin with. The longer one stands before its beginning.
+const CAUSES: &[&str] = &[
+    "string values must be quoted",
+    "key with no value",
+    "missing value for key",
+    "missing value",
+    "missing comma between array elements",
+    "missing comma between key-value pairs",
+    "missing opening quote",
+    "missing escaped value",
+    "unclosed array table",
+    "unclosed array",
+    "unclosed inline table",
+    "unclosed table",
+    "extra comma in array",
+    "extra comma in inline table",
+    "extra assignment between key-value pairs",
+    "extra `=`",
+    "unexpected `=` in array",
+    "unexpected leading zero",
+    "unexpected sign",
+    "unexpected key or value",
+    "unexpected content",
+    "unquoted keys cannot be empty",
+    "invalid unquoted key",
+    "invalid string",
+    "invalid basic string",
+    "invalid literal string",
+    "invalid multi-line basic string",
+    "invalid multi-line literal string",
+    "invalid boolean",
+    "invalid date-time",
+    "invalid date",
+    "invalid time",
+    "invalid float",
+    "invalid fraction",
+    "invalid exponent",
+    "integer number overflowed",
+    "invalid integer number",
+    "invalid hexadecimal number",
+    "invalid octal number",
+    "invalid binary number",
+    "invalid value",
+    "invalid comment character",
+    "invalid escape sequence",
+    "carriage return must be followed by newline",
+    "cannot extend value",
+];
 
 /// The text, for turning byte offsets into places.
 struct Lines<'a> {
@@ -144,7 +195,19 @@ mod tests {
     #[test]
     fn faults_have_their_place_and_show_no_text() {
         let fault = parse("a = 1\nb = s3cret\n", "x.toml").unwrap_err().remove(0);
-        assert_eq!(fault.to_string(), "error[syntax]: not valid TOML\n  --> x.toml:2:5");
+        assert_eq!(
+            fault.to_string(),
+            "error[syntax]: not valid TOML: string values must be quoted\n  --> x.toml:2:5"
+        );
+        for (text, cause) in [
+            ("a\n", ": key with no value"),
+            ("a = 1 b = 2\n", ": unexpected key or value"),
+            ("a = [ 1\n", ": unclosed array"),
+            ("a = \"s3cret\n", ": invalid basic string"),
+        ] {
+            let fault = parse(text, "x.toml").unwrap_err().remove(0);
+            assert_eq!(fault.message, format!("not valid TOML{cause}"), "{text}");
+        }
         let fault = parse("a = 1\na = 2\n", "x.toml").unwrap_err().remove(0);
         assert_eq!(fault.code, "duplicate_key");
     }

@@ -38,7 +38,9 @@ pub fn parse(text: &str, file: &str) -> Result<Node, Vec<Diagnostic>> {
             Ok((event, span)) => builder.take(event, span),
             Err(error) => {
                 let at = position(error.marker().line(), error.marker().col());
-                Err(builder.fault(at, "syntax", format!("not valid YAML: {}", words(error.info()))))
+                let fault =
+                    builder.fault(at, "syntax", format!("not valid YAML: {}", words(error.info())));
+                Err(if in_reference(&text, at) { fault.helped(QUOTE) } else { fault })
             }
         };
         if let Err(fault) = step {
@@ -67,6 +69,17 @@ pub(super) fn duplicate(first: Position) -> (&'static str, String, String) {
         "the key is there twice".to_owned(),
         format!("its first place is line {}; keep one of them", first.line),
     )
+}
+
+/// The remedy where `${env:NAME}` stands in a flow list or mapping, whose syntax its braces break.
+const QUOTE: &str = "between { } and [ ] a reference needs quotes: \"${env:NAME}\"";
+
+/// Whether the place is the brace of a `${`.
+fn in_reference(text: &str, at: Position) -> bool {
+    let place = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    let line = text.lines().nth(place(at.line).saturating_sub(1)).unwrap_or_default();
+    let mut from_dollar = line.chars().skip(place(at.column).saturating_sub(2));
+    (from_dollar.next(), from_dollar.next()) == (Some('$'), Some('{'))
 }
 
 /// Takes the character out of the one scanner message that quotes the text.
@@ -338,6 +351,15 @@ mod tests {
     fn depth_at_the_limit_is_read() {
         let text = format!("{}{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
         assert!(parse(&text, "x.yaml").is_ok());
+    }
+
+    #[test]
+    fn a_reference_that_lacks_quotes_is_told_so() {
+        for text in ["a: {k: ${env:X}, l: 1}\n", "a: 1\nb: [ é, ${file:/x} ]\n"] {
+            let fault = parse(text, "x.yaml").unwrap_err().remove(0);
+            assert_eq!(fault.help.as_deref(), Some(QUOTE), "{text}");
+        }
+        assert_eq!(parse("a: {k: {\n", "x.yaml").unwrap_err().remove(0).help, None);
     }
 
     #[test]

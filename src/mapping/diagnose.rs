@@ -13,6 +13,10 @@ use crate::outcome::{Reason, ReasonCode};
 const SYNTAX: std::ops::RangeInclusive<usize> = 200..=211;
 /// Call to an undefined function.
 const UNDEFINED_FUNCTION: usize = 105;
+/// A `!` behind the name of a function that cannot fail.
+const NEEDLESS_ABORT: usize = 620;
+/// A `??` behind an expression that cannot fail.
+const NEEDLESS_COALESCING: usize = 651;
 
 /// Converts what the compiler says about a source.
 pub(super) fn convert(source: &Source, list: DiagnosticList) -> Vec<Diagnostic> {
@@ -32,13 +36,22 @@ fn one(source: &Source, diagnostic: &vrl::diagnostic::Diagnostic) -> Diagnostic 
     let mut helps: Vec<String> = Vec::new();
     let mut message = diagnostic.message.clone();
     if let Some(label) = primary {
-        let refused = functions::refusal(source.slice(label.span.start(), label.span.end()));
-        match refused.filter(|_| diagnostic.code == UNDEFINED_FUNCTION) {
-            Some(why) => {
-                let name = source.slice(label.span.start(), label.span.end());
+        let name = source.slice(label.span.start(), label.span.end());
+        match (diagnostic.code, functions::refusal(name)) {
+            (UNDEFINED_FUNCTION, Some(why)) => {
                 message = format!("`{name}` is not available: {why}");
             }
-            None => helps.extend(label_texts(diagnostic, &message)),
+            (NEEDLESS_ABORT, _) => {
+                let name = name.trim_end_matches('!');
+                message = format!("`{name}` cannot fail here");
+                helps.push(format!("write `{name}` without `!`"));
+            }
+            (NEEDLESS_COALESCING, _) => {
+                message =
+                    "this expression cannot fail, so what follows `??` is never used".to_owned();
+                helps.push("leave out `??` and what follows it".to_owned());
+            }
+            _ => helps.extend(label_texts(diagnostic, &message)),
         }
     }
     helps.extend(diagnostic.notes.iter().filter_map(note));
@@ -74,7 +87,9 @@ fn sentence(helps: &[String]) -> String {
     let mut line = String::new();
     let mut code_follows = false;
     for help in helps {
+        // The line itself begins with the word.
         let text = help.trim();
+        let text = text.strip_prefix("help: ").or(text.strip_prefix("hint: ")).unwrap_or(text);
         let code = help.starts_with(' ') || line.ends_with(':');
         let join = match (line.is_empty(), code, line.ends_with(':')) {
             (true, ..) => "",
@@ -189,6 +204,12 @@ fn placed(source: &Source, error: &ExpressionError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn helps_do_not_repeat_the_word() {
+        let helps = ["this can't fail".to_owned(), "help: use the result".to_owned()];
+        assert_eq!(sentence(&helps), "this can't fail; use the result");
+    }
 
     #[test]
     fn quoted_values_are_taken_out_of_error_texts() {

@@ -12,11 +12,14 @@ use crate::diagnostic::{Diagnostic, Place};
 /// How often a folder should be looked at.
 pub const PERIOD: Duration = Duration::from_secs(1);
 
+/// How many failed tests are told in full: one mistake can make hundreds fail.
+const SHOWN: usize = 3;
+
 /// Compiles scripts and runs their tests.
 ///
 /// # Errors
 ///
-/// Diagnostics of the compiler, and one per failed test.
+/// Diagnostics of the compiler, or those of the first failed tests and the number of the others.
 pub fn accept(
     scripts: &Scripts,
     settings: &Settings,
@@ -25,12 +28,19 @@ pub fn accept(
     let mapping = Mapping::load(scripts, settings)?;
     let report = run_suite(scripts, settings, &[], check);
     let mut faults = report.diagnostics;
-    faults.extend(report.failed.into_iter().map(|(file, case, difference)| {
+    let more = report.failed.len().saturating_sub(SHOWN);
+    faults.extend(report.failed.into_iter().take(SHOWN).map(|(file, case, difference)| {
         let message = format!("the test `{case}` fails\n{}", difference.trim_end());
         Diagnostic::error("test_failed", message)
             .at(Place { file: scripts.shown(&file), ..Place::default() })
             .help("mend the script or the test")
     }));
+    if more > 0 {
+        let message =
+            format!("… and {more} more {}", if more == 1 { "test fails" } else { "tests fail" });
+        let rest = Diagnostic::error("test_failed", message);
+        faults.push(rest.help("run `rudder-customerio test` to see them all"));
+    }
     if faults.is_empty() { Ok(mapping) } else { Err(faults) }
 }
 
@@ -94,6 +104,18 @@ mod tests {
         assert_eq!(faults.len(), 1);
         assert_eq!(faults[0].code, "test_failed");
         assert!(faults[0].message.contains("+    \"name\": \"other\""), "{}", faults[0]);
+    }
+
+    #[test]
+    fn many_failed_tests_are_told_by_the_first_and_a_number() {
+        let dir = folder();
+        let case =
+            |n: u32| format!("- {{ name: c{n}, event: {{ type: track }}, outcome: dropped }}\n");
+        let cases: String = (0..50).map(case).collect();
+        fs::write(dir.path().join("tests/track.yaml"), cases).unwrap();
+        let faults = load(&dir).unwrap_err();
+        assert_eq!(faults.len(), SHOWN + 1);
+        assert!(faults[SHOWN].message.contains("and 47 more tests fail"), "{}", faults[SHOWN]);
     }
 
     #[test]

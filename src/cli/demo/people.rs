@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use rudder_customerio::sandbox::RunningSandbox;
-use rudder_customerio::sandbox::log::RequestRecord;
 use rudder_customerio::sandbox::workspace::view::PersonView;
 use rudder_customerio::sandbox::workspace::{Attribute, StoredEvent};
 use serde_json::Value;
@@ -69,16 +68,4 @@ fn plain(value: &Value) -> String {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-/// One line about a request that arrived.
-pub fn arrived(request: &RequestRecord) -> String {
-    let mut text = format!(
-        "  Customer.io took {} of {} operations ({} bytes), answered {}\n",
-        request.accepted, request.items, request.body_bytes, request.status
-    );
-    for error in &request.errors {
-        let _infallible = writeln!(text, "    refused: {error:?}");
-    }
-    text
 }

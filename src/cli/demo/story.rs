@@ -3,7 +3,6 @@
 //! The walk is the product's own; it runs here once more because the running pipeline keeps no
 //! record of single events.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -51,8 +50,7 @@ pub fn tell(samples: &[&str], config: &Config, mapping: &Arc<Mapping>) -> Story 
             }
         };
         let event: Value = serde_json::from_str(sample).unwrap_or_default();
-        // A closed pipe or a full memory is not possible here: the text is a string.
-        let _infallible = writeln!(story.lines, "  {:<52} {ending}", title(&event));
+        story.lines.push_str(&line(&title(&event), &ending));
     }
     story
 }
@@ -70,28 +68,37 @@ impl Story {
 fn title(event: &Value) -> String {
     let text = |key: &str| event[key].as_str().filter(|t| !t.is_empty());
     let who = text("userId").or_else(|| text("anonymousId")).unwrap_or("nobody");
+    let kind = text("type").unwrap_or("?");
     let what = text("event")
         .or_else(|| text("name"))
         .or_else(|| text("groupId"))
         .or_else(|| text("previousId"));
-    let kind = text("type").unwrap_or("?");
+    columns(kind, who, what)
+}
+
+/// Sets kind, person, and name below those of the other lines.
+pub fn columns(kind: &str, who: &str, what: Option<&str>) -> String {
     match what {
         Some(what) => format!("{kind:<9} {who:<14} {what}"),
         None => format!("{kind:<9} {who}"),
     }
 }
 
+/// Writes a line of the story.
+pub fn line(title: &str, ending: &str) -> String {
+    format!("  {title:<52} {ending}\n")
+}
+
 /// Names operations, such as `person event`.
 fn effects<'a>(bodies: impl Iterator<Item = &'a [u8]>) -> String {
-    let name = |body: &[u8]| {
-        let operation: Value = serde_json::from_slice(body).unwrap_or_default();
-        format!(
-            "{} {}",
-            operation["type"].as_str().unwrap_or("?"),
-            operation["action"].as_str().unwrap_or("?")
-        )
-    };
+    let name = |body: &[u8]| effect(&serde_json::from_slice(body).unwrap_or_default());
     bodies.map(name).collect::<Vec<_>>().join(", ")
+}
+
+/// Names an operation.
+pub fn effect(operation: &Value) -> String {
+    let text = |key: &str| operation[key].as_str().unwrap_or("?");
+    format!("{} {}", text("type"), text("action"))
 }
 
 fn in_words(outcome: &Outcome) -> String {

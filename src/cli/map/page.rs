@@ -43,6 +43,8 @@ pub enum Format {
         api: Api,
         /// Scheme and host, without a slash at the end.
         base: String,
+        /// Whether a comment tells what decided.
+        explain: bool,
     },
 }
 
@@ -87,7 +89,9 @@ impl Press {
         let mut page = Page::default();
         for line in lines {
             let (walked, explained) = match self.format {
-                Format::Lines { explain: true, .. } => self.stage.explain(line, &self.batch),
+                Format::Lines { explain: true, .. } | Format::Curl { explain: true, .. } => {
+                    self.stage.explain(line, &self.batch)
+                }
                 _ => (self.stage.walk(line, &self.batch), None),
             };
             page.enter(line.position, &walked, explained.as_ref(), &self.format);
@@ -110,12 +114,18 @@ impl Page {
         }
         match (format, made) {
             (Format::Curl { base, .. }, Ok((_, requests))) => {
+                self.comment(line, "mapped", explain);
                 for request in &requests {
                     curl::command(base, request, &mut self.data);
                     self.data.push(b'\n');
                 }
             }
-            (Format::Curl { .. }, Err(outcome)) => self.note(line, &outcome),
+            (Format::Curl { .. }, Err(outcome)) if explain.is_some() => {
+                self.comment(line, &in_words(&outcome), explain);
+            }
+            (Format::Curl { .. }, Err(outcome)) => {
+                self.notes.push_str(&format!("line {line}: {}\n", in_words(&outcome)));
+            }
             (Format::Lines { api, .. }, Ok((operations, requests))) => {
                 self.mapped(line, operations, api.map(|_| &*requests), explain);
             }
@@ -123,15 +133,14 @@ impl Page {
         }
     }
 
-    fn note(&mut self, line: u64, outcome: &Outcome) {
-        self.notes.push_str(&format!("line {line}: {}", outcome.kind()));
-        if let Some(reason) = outcome.reason() {
-            self.notes.push_str(&format!(" ({})", reason.code));
-            if let Some(detail) = &reason.detail {
-                self.notes.push_str(&format!(": {detail}"));
-            }
-        }
-        self.notes.push('\n');
+    /// Tells between commands what decided. The output stays a script that a shell can run.
+    fn comment(&mut self, line: u64, ending: &str, explain: Option<&Explained>) {
+        let Some(explain) = explain else { return };
+        // A line break in a script's own words would end the comment.
+        let ending = ending.replace(char::is_control, " ");
+        self.data.extend_from_slice(format!("# line {line}: {ending} ").as_bytes());
+        self.json(explain);
+        self.data.push(b'\n');
     }
 
     fn mapped(
@@ -213,6 +222,18 @@ impl Format {
             Self::Curl { api, .. } => Some(*api),
         }
     }
+}
+
+/// Names an ending with its reason, for people.
+fn in_words(outcome: &Outcome) -> String {
+    let mut text = outcome.kind().to_string();
+    if let Some(reason) = outcome.reason() {
+        text.push_str(&format!(" ({})", reason.code));
+        if let Some(detail) = &reason.detail {
+            text.push_str(&format!(": {detail}"));
+        }
+    }
+    text
 }
 
 /// Makes the requests that carry the operations of one event.
@@ -335,7 +356,8 @@ mod tests {
 
     #[test]
     fn commands_go_to_the_output_and_the_rest_is_named_beside_it() {
-        let format = Format::Curl { api: Api::V2, base: "http://127.0.0.1:8090".into() };
+        let format =
+            Format::Curl { api: Api::V2, base: "http://127.0.0.1:8090".into(), explain: false };
         let delete = json!({ "type": "person", "action": "delete", "identifiers": { "id": "u" } });
         let page = printed(&ready(delete), None, &format);
         let command = String::from_utf8(page.data).unwrap();
@@ -347,5 +369,23 @@ mod tests {
         let page = printed(&Walked::Ended(Outcome::Failed(reason)), None, &format);
         assert_eq!(page.notes, "line 7: failed (script_error): track.vrl: no name\n");
         assert_eq!((page.data.len(), page.unwell), (0, 1));
+    }
+
+    #[test]
+    fn an_explanation_is_one_comment_before_the_commands_whatever_the_script_says() {
+        let filter = Explanation::default();
+        let explained = Explained { filter, type_name: "x\nrm".into(), script: None };
+        let format =
+            Format::Curl { api: Api::V2, base: "http://127.0.0.1:8090".into(), explain: true };
+        let delete = json!({ "type": "person", "action": "delete", "identifiers": { "id": "u" } });
+        let page = printed(&ready(delete), Some(&explained), &format);
+        let text = String::from_utf8(page.data).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].starts_with("# line 7: mapped {") && lines[1].starts_with("curl "));
+        let reason = Reason::new(ReasonCode::ScriptAbort, "no\nrm -r x\r");
+        let page = printed(&Walked::Ended(Outcome::Dropped(reason)), Some(&explained), &format);
+        let text = String::from_utf8(page.data).unwrap();
+        assert!(text.starts_with("# line 7: dropped (script_abort): no rm -r x"), "{text}");
+        assert_eq!((text.lines().count(), text.contains('\r'), page.notes.len()), (1, false, 0));
     }
 }
