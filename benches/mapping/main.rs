@@ -28,6 +28,10 @@ use rudder_customerio::operation;
 use rudder_customerio::source::{Batch, Incoming, Origin};
 use rudder_customerio::stage::{Fill, Stage, Walked};
 
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const EVENTS: usize = 20_000;
 const ROUNDS: usize = 7;
 
