@@ -142,6 +142,8 @@ impl Press<'_> {
             .map_err(|_| invalid(format!("{}: {NOT_FINITE}", self.script)))?;
         let size = self.buffer.len();
         if size > MAX_OPERATION_BYTES {
+            // The scratch space of ordinary operations is small.
+            *self.buffer = Vec::new();
             let subject = index.map_or("operation".to_owned(), |i| format!("operations[{i}]"));
             let text = format!(
                 "{}: {subject} size ({size} bytes) exceeds Customer.io's limit of \
