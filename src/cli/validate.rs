@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use rudder_customerio::config::{Config, LoadMode};
+use rudder_customerio::delivery::client::Client;
 use rudder_customerio::diagnostic::{Diagnostic, Place};
 use rudder_customerio::mapping::{self, Mapping, Scripts};
 use rudder_customerio::operation::grammar::check_root;
@@ -34,7 +35,7 @@ pub fn run(args: ValidateArgs, globals: &Globals) -> ExitCode {
     let Some(config) = checks.configuration(globals) else { return checks.end() };
     checks.scripts(&config);
     checks.data_dir(&config.data_dir, &config.dead_letters.dir);
-    if args.online {
+    if checks.client(&config) && args.online {
         checks.online(&config);
     }
     checks.end()
@@ -131,6 +132,19 @@ impl Checks {
                     .at(Place { file: dir.display().to_string(), ..Place::default() })
                     .help("create the directory for this user, or set data_dir");
                 output::report(&[fault], self.color);
+            }
+        }
+    }
+
+    /// Reads what the connection needs beside the configuration, such as root certificates.
+    fn client(&mut self, config: &Config) -> bool {
+        let Some(customerio) = &config.customerio else { return false };
+        match Client::new(customerio) {
+            Ok(_) => true,
+            Err(faults) => {
+                self.invalid += faults.len();
+                output::report(&faults, self.color);
+                false
             }
         }
     }

@@ -30,7 +30,7 @@ const SOURCE_TYPES: [&str; 13] = [
 pub(super) fn presence(tree: &Node, cx: &mut Context<'_>) {
     let data = |key: &str| tree.get(key).map(|node| &node.data);
     if data("sources").is_none_or(|data| matches!(data, Data::List(list) if list.is_empty())) {
-        let fault = Diagnostic::error("no_source", "there is no source")
+        let fault = Diagnostic::warning("no_source", "there is no source")
             .help("add one, for example: sources: [ { type: rudderstack } ]");
         cx.fault(tree, "sources", fault);
     }
@@ -85,6 +85,23 @@ fn source_types(config: &Config, tree: &Node, cx: &mut Context<'_>) {
             SourceConfig::Stdin(_) => false,
         })
     };
+    for (index, source) in config.sources.iter().enumerate() {
+        let SourceConfig::RudderStack(source) = source else { continue };
+        for (at, key) in source.write_keys.iter().enumerate() {
+            let named =
+                config.filter.mode.by_source_type.iter().any(|(t, _)| *t == key.source_type);
+            if SOURCE_TYPES.contains(&key.source_type.as_str()) || named {
+                continue;
+            }
+            let message =
+                "this is no source type of RudderStack's, and `filter.mode` does not name it";
+            let mut fault = Diagnostic::warning("unknown_source_type", message);
+            if let Some(meant) = nearest(&key.source_type, SOURCE_TYPES) {
+                fault = fault.help(format!("did you mean `{meant}`?"));
+            }
+            cx.fault(tree, &format!("sources[{index}].write_keys[{at}].source_type"), fault);
+        }
+    }
     for (source_type, _) in &config.filter.mode.by_source_type {
         if SOURCE_TYPES.contains(&source_type.as_str()) || used(source_type) {
             continue;

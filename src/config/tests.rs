@@ -314,7 +314,7 @@ log:
 #[test]
 fn presence_is_told_beside_other_mistakes() {
     insta::assert_snapshot!(said("log: { level: loud }\n"), @r"
-    error[no_source]: there is no source
+    warning[no_source]: there is no source
       --> c.yaml:1:1 (sources)
       = help: add one, for example: sources: [ { type: rudderstack } ]
     error[missing_key]: the section `customerio` is required
