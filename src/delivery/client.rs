@@ -212,6 +212,12 @@ impl Client {
         if let Some(uses) = response.extensions().get::<Uses>() {
             uses.answered();
         }
+        if response.status() == StatusCode::MISDIRECTED_REQUEST
+            && let Some(connected) = connection.connection_metadata().as_ref()
+        {
+            // Another connection may lead to a server that is responsible.
+            connected.poison();
+        }
         let (parts, body) = response.into_parts();
         let (body, cut) = collect(body).await;
         Ok(Answer { status: parts.status, headers: parts.headers, body, cut })

@@ -256,6 +256,27 @@ async fn a_used_connection_that_was_closed_is_replaced_at_once() {
 }
 
 #[tokio::test]
+async fn a_misdirected_request_is_tried_again_on_a_new_connection() {
+    let address = raw(|number, mut stream| async move {
+        while !read_request(&mut stream).await.is_empty() {
+            let answer = match number {
+                0 => "HTTP/1.1 421 Misdirected Request\r\ncontent-length: 0\r\n\r\n",
+                _ => "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+            };
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let client = client(address);
+    assert_eq!(
+        client.send(bodies(&["1"]), 0).await,
+        Reply::Retry { after: None, why: "http_421", unknown: false }
+    );
+    let delivered = Reply::Items(vec![Verdict::Delivered]);
+    assert_eq!(client.send(bodies(&["1"]), 1).await, delivered);
+}
+
+#[tokio::test]
 async fn a_server_without_tls_is_held_or_tried_again_but_never_sent_to() {
     let address = raw(|_, mut stream| async move {
         let mut hello = [0; 64];
