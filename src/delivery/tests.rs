@@ -801,3 +801,5 @@ fn reasons_of_rejections_are_in_the_closed_set() {
         assert!(ReasonCode::ALL.contains(&code));
     }
 }
+
+mod holds;
