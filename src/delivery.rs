@@ -124,7 +124,8 @@ pub struct Pace {
     /// Operations that are read ahead of those that travel (`buffer.read_ahead`). Operations that
     /// wait behind their own person's do not count, up to eight times as many.
     pub read_ahead: usize,
-    /// Events that are read ahead weigh at most about this many bytes.
+    /// Events that are read ahead weigh at most about this many bytes, together with dead letters
+    /// that are not durable yet.
     pub read_ahead_bytes: u64,
     /// First pause between probes of a held delivery; doubles with each.
     pub probe_first: Duration,
