@@ -22,8 +22,9 @@ impl Courier {
             Ok((id, reply)) => (id, reply),
             Err(error) => {
                 // Only a defect of ours can end a request so. It is treated like a broken
-                // connection, so that a single operation that causes it becomes a suspect.
-                tracing::error!(%error, "A request ended in a panic.");
+                // connection, so that a single operation that causes it becomes a suspect. The
+                // text of the panic may quote an event: it must not get into the log.
+                tracing::error!("A request ended in a panic.");
                 (error.id(), Reply::Retry { after: None, why: "panic", unknown: true })
             }
         };
