@@ -78,6 +78,9 @@ pub enum Reply {
     Hold(Hold),
     /// Halve the batch and try the parts.
     Split(Refusal),
+    /// The answer to a second try at once, whatever it says: the first, on a connection that
+    /// broke, had been handed over and may have been applied.
+    Doubtful(Box<Reply>),
 }
 
 /// Why delivery is held.

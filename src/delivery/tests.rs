@@ -790,3 +790,4 @@ fn reasons_of_rejections_are_in_the_closed_set() {
 mod holds;
 mod letters;
 mod panics;
+mod doubt;

@@ -29,15 +29,21 @@ impl Courier {
             }
         };
         let Some(Flight { parcel, generation }) = self.under_way.remove(&id) else { return };
+        self.answered(parcel, reply, generation, now);
+    }
+
+    fn answered(&mut self, parcel: Parcel, reply: Reply, generation: u64, now: Instant) {
         match reply {
+            Reply::Doubtful(reply) => {
+                self.note_unknown(&parcel);
+                self.answered(parcel, *reply, generation, now);
+            }
             Reply::Items(verdicts) => self.accepted(parcel, verdicts, now),
             Reply::Split(refusal) => self.refused(parcel, refusal, now),
             Reply::Retry { after, why, unknown } => {
                 metering::retry(why);
-                for &slot in parcel.first() {
-                    if let Some(load) = self.book.get_mut(slot) {
-                        load.unknown |= unknown;
-                    }
+                if unknown {
+                    self.note_unknown(&parcel);
                 }
                 match after {
                     Some(after) => {
@@ -214,6 +220,15 @@ impl Courier {
             self.shelf.put(parcel, now);
         } else if let Some(passed) = parcel.refused_for_size() {
             self.item_limit.refused_for_size(passed, now);
+        }
+    }
+
+    /// Notes that what was sent of a parcel may have been applied.
+    fn note_unknown(&mut self, parcel: &Parcel) {
+        for &slot in parcel.first() {
+            if let Some(load) = self.book.get_mut(slot) {
+                load.unknown = true;
+            }
         }
     }
 
