@@ -78,6 +78,9 @@ pub enum Reply {
     Hold(Hold),
     /// Halve the batch and try the parts.
     Split(Refusal),
+    /// The answer to a second try at once, whatever it says: the first, on a connection that
+    /// broke, had been handed over and may have been applied.
+    Doubtful(Box<Reply>),
 }
 
 /// Why delivery is held.
@@ -124,7 +127,8 @@ pub struct Pace {
     /// Operations that are read ahead of those that travel (`buffer.read_ahead`). Operations that
     /// wait behind their own person's do not count, up to eight times as many.
     pub read_ahead: usize,
-    /// Events that are read ahead weigh at most about this many bytes.
+    /// Events that are read ahead weigh at most about this many bytes, together with dead letters
+    /// that are not durable yet.
     pub read_ahead_bytes: u64,
     /// First pause between probes of a held delivery; doubles with each.
     pub probe_first: Duration,

@@ -115,7 +115,7 @@ impl Client {
     /// Refused credentials, another region or workspace than configured, or no usable answer.
     pub async fn account(&self) -> Result<Account, ProbeError> {
         let request = self.request(Method::GET, self.account_uri.clone(), Bytes::new(), 0);
-        let answer = match self.exchange(request).await {
+        let answer = match self.exchange(request).await.0 {
             Ok(answer) => answer,
             Err(failure) => return Err(ProbeError::from_failure(&failure, &self.policy)),
         };
@@ -130,7 +130,8 @@ impl Client {
         drop(bodies);
         let uri = self.batch_uri.clone();
         let request = self.request(Method::POST, uri, body, attempt);
-        match self.exchange(request).await {
+        let (result, doubtful) = self.exchange(request).await;
+        let reply = match result {
             Err(failure) => failure.reply(&self.policy),
             Ok(answer) if answer.cut && answer.status.is_success() => {
                 Failure::Unreadable.reply(&self.policy)
@@ -138,7 +139,8 @@ impl Client {
             Ok(Answer { status, headers, body, .. }) => {
                 reply::classify(&self.policy, status, &headers, &body, items, SystemTime::now())
             }
-        }
+        };
+        if doubtful { Reply::Doubtful(Box::new(reply)) } else { reply }
     }
 
     fn request(&self, method: Method, uri: Uri, body: Bytes, attempt: u32) -> Request<Outgoing> {
@@ -162,33 +164,30 @@ impl Client {
         request
     }
 
-    /// Sends a request, once more if it met a connection that had been closed meanwhile.
-    async fn exchange(&self, request: Request<Outgoing>) -> Result<Answer, Failure> {
+    /// Sends a request, once more if it met a connection that had been closed meanwhile. Tells
+    /// whether a first try had been handed over: whatever became of the second, that one may have
+    /// been applied.
+    async fn exchange(&self, request: Request<Outgoing>) -> (Result<Answer, Failure>, bool) {
         let began = Instant::now();
         let again = request.clone();
         let handed_over = request.body().handed_over();
+        let mut doubtful = false;
         let both = async {
             match self.exchange_once(request).await {
-                Err((_, true)) => self.exchange_once(again).await.map_err(|(failure, _)| {
-                    // Whatever became of the second try, the first may have been applied.
-                    match (failure, handed_over.load(Ordering::Relaxed)) {
-                        (Failure::Connect | Failure::ConnectTimeout, true) => {
-                            Failure::Broken { sent: true }
-                        }
-                        (failure, _) => failure,
-                    }
-                }),
-                Err((failure, false)) => Err(failure),
-                Ok(answer) => Ok(answer),
+                Err((_, true)) => {
+                    doubtful = handed_over.load(Ordering::Relaxed);
+                    self.exchange_once(again).await
+                }
+                first => first,
             }
         };
         let result = match tokio::time::timeout(self.timeout, both).await {
-            Ok(result) => result,
+            Ok(result) => result.map_err(|(failure, _stale)| failure),
             Err(_) => Err(Failure::Timeout { sent: handed_over.load(Ordering::Relaxed) }),
         };
         let status = result.as_ref().ok().map(|answer| answer.status);
         metering::answer(status, began.elapsed());
-        result
+        (result, doubtful)
     }
 
     /// Sends a request; a failure comes with whether it met a stale connection.
@@ -211,6 +210,12 @@ impl Client {
         };
         if let Some(uses) = response.extensions().get::<Uses>() {
             uses.answered();
+        }
+        if response.status() == StatusCode::MISDIRECTED_REQUEST
+            && let Some(connected) = connection.connection_metadata().as_ref()
+        {
+            // Another connection may lead to a server that is responsible.
+            connected.poison();
         }
         let (parts, body) = response.into_parts();
         let (body, cut) = collect(body).await;

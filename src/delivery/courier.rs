@@ -12,6 +12,7 @@
 mod answers;
 mod holds;
 mod letters;
+mod parting;
 mod reading;
 mod sending;
 

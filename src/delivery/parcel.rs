@@ -49,14 +49,21 @@ impl Parcel {
         }
     }
 
+    /// Makes a parcel of parts that were taken out of this one.
+    #[must_use]
+    pub fn apart(&self, parts: VecDeque<Vec<Slot>>) -> Option<Self> {
+        let sent = self.sent;
+        (!parts.is_empty()).then(|| Self { parts, sent, ..Self::new(Vec::new()) })
+    }
+
     /// Returns the part that travels next.
     #[must_use]
     pub fn first(&self) -> &[Slot] {
         self.parts.front().map_or(&[], Vec::as_slice)
     }
 
-    /// Tells whether a single operation fails while others pass, so that it must not make others
-    /// wait.
+    /// Tells whether what travels next fails while others pass, so that it holds the cause itself
+    /// and must not make others wait.
     #[must_use]
     pub fn is_suspect(&self) -> bool {
         self.strikes >= SUSPECT

@@ -40,7 +40,9 @@ impl ProbeError {
             Reply::Retry { why, .. } => {
                 Self::Unreachable(format!("{} cannot be reached: {why}", policy.endpoint))
             }
-            Reply::Items(_) | Reply::Split(_) => Self::Unreachable(policy.endpoint.clone()),
+            Reply::Items(_) | Reply::Split(_) | Reply::Doubtful(_) => {
+                Self::Unreachable(policy.endpoint.clone())
+            }
         }
     }
 
@@ -90,7 +92,7 @@ pub fn read(
                 let headers = HeaderMap::new();
                 return read(policy, StatusCode::UNAUTHORIZED, &headers, body);
             }
-            Reply::Items(_) | Reply::Split(_) => strange(),
+            Reply::Items(_) | Reply::Split(_) | Reply::Doubtful(_) => strange(),
         });
     }
     let value: Value = serde_json::from_slice(body).map_err(|_| strange())?;

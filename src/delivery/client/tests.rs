@@ -252,7 +252,57 @@ async fn a_used_connection_that_was_closed_is_replaced_at_once() {
     let client = client(address);
     let delivered = Reply::Items(vec![Verdict::Delivered]);
     assert_eq!(client.send(bodies(&["1"]), 0).await, delivered);
-    assert_eq!(client.send(bodies(&["2"]), 0).await, delivered);
+    let reply = client.send(bodies(&["2"]), 0).await;
+    assert_eq!(reply, Reply::Doubtful(Box::new(delivered)), "the first may have been applied");
+}
+
+#[tokio::test]
+async fn an_answer_to_the_second_try_does_not_hide_that_the_first_was_sent() {
+    for second in [
+        "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n",
+    ] {
+        let address = raw(move |number, mut stream| async move {
+            read_request(&mut stream).await;
+            if number == 0 {
+                // The second request meets the end of the connection.
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+                read_request(&mut stream).await;
+            } else {
+                stream.write_all(second.as_bytes()).await.unwrap();
+                std::future::pending::<()>().await;
+            }
+        })
+        .await;
+        let client = client(address);
+        assert_eq!(client.send(bodies(&["1"]), 0).await, Reply::Items(vec![Verdict::Delivered]));
+        let reply = client.send(bodies(&["2"]), 0).await;
+        let Reply::Doubtful(reply) = reply else { panic!("{second}: {reply:?}") };
+        assert!(!matches!(*reply, Reply::Doubtful(_)), "{reply:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_misdirected_request_is_tried_again_on_a_new_connection() {
+    let address = raw(|number, mut stream| async move {
+        while !read_request(&mut stream).await.is_empty() {
+            let answer = match number {
+                0 => "HTTP/1.1 421 Misdirected Request\r\ncontent-length: 0\r\n\r\n",
+                _ => "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}",
+            };
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let client = client(address);
+    assert_eq!(
+        client.send(bodies(&["1"]), 0).await,
+        Reply::Retry { after: None, why: "http_421", unknown: false }
+    );
+    let delivered = Reply::Items(vec![Verdict::Delivered]);
+    assert_eq!(client.send(bodies(&["1"]), 1).await, delivered);
 }
 
 #[tokio::test]

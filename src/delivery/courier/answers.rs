@@ -1,7 +1,5 @@
 //! What an answer does to a parcel, and what it says about the destination.
 
-use std::collections::HashSet;
-
 use tokio::time::Instant;
 
 use super::super::order::Slot;
@@ -9,6 +7,7 @@ use super::super::parcel::Parcel;
 use super::super::progress::{Ending, refused};
 use super::super::retry::asked_wait;
 use super::super::{Refusal, Reply, Verdict, metering};
+use super::parting::{Company, parts_of};
 use super::{Courier, Flight, Flown};
 use crate::outcome::{Reason, ReasonCode};
 
@@ -22,21 +21,28 @@ impl Courier {
             Ok((id, reply)) => (id, reply),
             Err(error) => {
                 // Only a defect of ours can end a request so. It is treated like a broken
-                // connection, so that a single operation that causes it becomes a suspect.
-                tracing::error!(%error, "A request ended in a panic.");
+                // connection, so that a single operation that causes it becomes a suspect. The
+                // text of the panic may quote an event: it must not get into the log.
+                tracing::error!("A request ended in a panic.");
                 (error.id(), Reply::Retry { after: None, why: "panic", unknown: true })
             }
         };
         let Some(Flight { parcel, generation }) = self.under_way.remove(&id) else { return };
+        self.answered(parcel, reply, generation, now);
+    }
+
+    fn answered(&mut self, parcel: Parcel, reply: Reply, generation: u64, now: Instant) {
         match reply {
+            Reply::Doubtful(reply) => {
+                self.note_unknown(&parcel);
+                self.answered(parcel, *reply, generation, now);
+            }
             Reply::Items(verdicts) => self.accepted(parcel, verdicts, now),
             Reply::Split(refusal) => self.refused(parcel, refusal, now),
             Reply::Retry { after, why, unknown } => {
                 metering::retry(why);
-                for &slot in parcel.first() {
-                    if let Some(load) = self.book.get_mut(slot) {
-                        load.unknown |= unknown;
-                    }
+                if unknown {
+                    self.note_unknown(&parcel);
                 }
                 match after {
                     Some(after) => {
@@ -61,8 +67,8 @@ impl Courier {
         self.holding.delivered();
         let part = parcel.parts.pop_front().unwrap_or_default();
         let mut verdicts = verdicts.into_iter();
-        let mut again = Remainder::default();
-        let (mut delivered, mut rejected, mut later) = (0_u64, 0_u64, false);
+        let (mut left, mut later): (Vec<(Slot, Company)>, Vec<Slot>) = Default::default();
+        let (mut delivered, mut rejected) = (0_u64, 0_u64);
         for &slot in &part {
             // An answer without a word about an operation says nothing about it.
             match verdicts.next().unwrap_or(Verdict::Unknown) {
@@ -74,52 +80,63 @@ impl Courier {
                     rejected += 1;
                     self.end(slot, refused(refusal), now);
                 }
-                Verdict::Again => again.with_others(slot),
+                Verdict::Again => left.push((slot, Company::Any)),
                 Verdict::Later(refusal) if self.is_expired(slot) => {
                     rejected += 1;
                     self.end(slot, expired(refusal), now);
                 }
                 Verdict::Later(_) => {
-                    later = true;
                     self.note_failing(slot);
-                    again.with_others(slot);
+                    left.push((slot, Company::Later));
+                    later.push(slot);
                 }
                 Verdict::Unknown => {
                     if let Some(load) = self.book.get_mut(slot) {
                         load.unknown = true;
                     }
-                    again.alone(slot);
+                    left.push((slot, Company::None));
                 }
             }
         }
         metering::sent(delivered);
         metering::failed(rejected);
-        let again = again.parts();
-        let left: usize = again.iter().map(Vec::len).sum();
-        let why = if later { "item" } else { "unknown" };
-        if left > 0 {
-            metering::retry(why);
+        if rejected > 0 {
+            parcel.culprit();
         }
-        // Without progress (a single operation that stays unknown, or everything is to come later)
-        // the parcel must not go round at full speed.
-        let stuck = left == part.len() && (part.len() == 1 || again.len() == 1);
+        if !left.is_empty() {
+            metering::retry(if later.is_empty() { "unknown" } else { "item" });
+        }
+        if !later.is_empty() {
+            self.put_off(parcel, left, &later, now);
+            return;
+        }
+        // Without progress (a single operation that stays unknown) the parcel must not go round at
+        // full speed.
+        let again = parts_of(left);
+        let stuck =
+            again.len() == 1 && again.first().is_some_and(|slots| slots.len() == part.len());
         for slots in again.into_iter().rev() {
             parcel.parts.push_front(slots);
         }
-        if stuck || later {
-            if part.len() == 1 && part.first().is_some_and(|slot| self.is_expired(*slot)) {
-                self.give_up(parcel, why, now);
-                return;
-            }
-            for &slot in parcel.first() {
-                self.note_failing(slot);
-            }
-            let wait = parcel.strike(self.successes, &self.retry);
-            self.shelf.put(parcel, now + wait);
+        if stuck {
+            self.stuck(parcel, now);
+        } else {
+            parcel.part_passed(part.len(), rejected > 0);
+            self.forward(parcel, now);
+        }
+    }
+
+    /// Takes note that a part is as it was, although Customer.io works.
+    fn stuck(&mut self, mut parcel: Parcel, now: Instant) {
+        if parcel.first().len() == 1 && parcel.first().iter().any(|slot| self.is_expired(*slot)) {
+            self.give_up(parcel, "unknown", now);
             return;
         }
-        parcel.part_passed(part.len(), rejected > 0);
-        self.forward(parcel, now);
+        for &slot in parcel.first() {
+            self.note_failing(slot);
+        }
+        let wait = parcel.strike(self.successes, &self.retry);
+        self.wait_apart(parcel, wait, now);
     }
 
     /// Takes the refusal of a whole part.
@@ -166,35 +183,8 @@ impl Courier {
         } else if parcel.first().iter().any(|slot| self.is_expired(*slot)) {
             self.give_up(parcel, why, now);
         } else {
-            if let Some(others) = self.part_with_others(&mut parcel) {
-                self.shelf.put(others, now);
-            }
-            self.shelf.put(parcel, now + wait);
+            self.wait_apart(parcel, wait, now);
         }
-    }
-
-    /// Takes out of a parcel what does not have to wait for its first part: the operations that
-    /// share no key with it, nor with anything that has to wait.
-    fn part_with_others(&self, parcel: &mut Parcel) -> Option<Parcel> {
-        let mut waiting: HashSet<u64> = HashSet::new();
-        for &slot in parcel.first() {
-            waiting.extend(self.book.keys(slot));
-        }
-        let mut others = Vec::new();
-        for part in parcel.parts.iter_mut().skip(1) {
-            part.retain(|&slot| {
-                let keys = self.book.keys(slot);
-                let waits = keys.iter().any(|key| waiting.contains(key));
-                if waits {
-                    waiting.extend(keys);
-                } else {
-                    others.push(slot);
-                }
-                waits
-            });
-        }
-        parcel.parts.retain(|part| !part.is_empty());
-        (!others.is_empty()).then(|| Parcel::new(others))
     }
 
     /// Gives up the first part of a parcel.
@@ -213,6 +203,15 @@ impl Courier {
             self.shelf.put(parcel, now);
         } else if let Some(passed) = parcel.refused_for_size() {
             self.item_limit.refused_for_size(passed, now);
+        }
+    }
+
+    /// Notes that what was sent of a parcel may have been applied.
+    fn note_unknown(&mut self, parcel: &Parcel) {
+        for &slot in parcel.first() {
+            if let Some(load) = self.book.get_mut(slot) {
+                load.unknown = true;
+            }
         }
     }
 
@@ -249,33 +248,4 @@ fn expired(refusal: Refusal) -> Ending {
         "kept failing for `retry.give_up_after` while others were delivered",
     );
     Ending::Rejected(reason, refusal)
-}
-
-/// What of a part is sent again: neighbours together, except those that must travel alone.
-#[derive(Default)]
-struct Remainder {
-    done: Vec<Vec<Slot>>,
-    open: Vec<Slot>,
-}
-
-impl Remainder {
-    fn with_others(&mut self, slot: Slot) {
-        self.open.push(slot);
-    }
-
-    fn alone(&mut self, slot: Slot) {
-        self.close();
-        self.done.push(vec![slot]);
-    }
-
-    fn close(&mut self) {
-        if !self.open.is_empty() {
-            self.done.push(std::mem::take(&mut self.open));
-        }
-    }
-
-    fn parts(mut self) -> Vec<Vec<Slot>> {
-        self.close();
-        self.done
-    }
 }

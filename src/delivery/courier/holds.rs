@@ -12,6 +12,11 @@ impl Courier {
         self.working.stop();
         let code = hold.code;
         let message = hold.message.clone();
+        if let Some(known) = self.holding.hold()
+            && known.code != code
+        {
+            metering::held(known.code, false);
+        }
         if self.holding.begin(hold, now) {
             tracing::error!(
                 reason = code,
@@ -57,7 +62,6 @@ impl Courier {
                     // That it cannot be asked does not tell whether the reason is still there.
                     Some(_) if hold.code == "unreachable" => {}
                     Some(known) if known != hold.code => {
-                        metering::held(known, false);
                         self.hold(hold, now);
                     }
                     Some(_) => {}

@@ -24,6 +24,8 @@ pub struct Letters {
     /// The write under way.
     pub writing: Option<BoxFuture<'static, Written>>,
     under_way: usize,
+    /// What the letters weigh, those under way included.
+    bytes: u64,
     pause: Duration,
     failures: u32,
     retry_at: Option<Instant>,
@@ -36,6 +38,7 @@ impl Letters {
             waiting: Vec::new(),
             writing: None,
             under_way: 0,
+            bytes: 0,
             pause,
             failures: 0,
             retry_at: None,
@@ -50,7 +53,13 @@ impl Letters {
         self.len() == 0
     }
 
+    /// Returns the bytes of the letters that are not durable yet.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub fn add(&mut self, sequence: Sequence, letter: DeadLetter) {
+        self.bytes += weight(&letter);
         self.waiting.push((sequence, letter));
     }
 
@@ -88,6 +97,8 @@ impl Letters {
                 }
                 self.failures = 0;
                 self.retry_at = None;
+                let written = batch.iter().map(|(_, letter)| weight(letter)).sum();
+                self.bytes = self.bytes.saturating_sub(written);
                 Some(batch.into_iter().map(|(sequence, l)| (sequence, l.outcome)).collect())
             }
             Err(error) => {
@@ -115,4 +126,13 @@ impl Letters {
     pub fn trouble(&self) -> Option<&'static str> {
         (self.failures > 0).then_some("dead letters cannot be written")
     }
+}
+
+/// Returns about how many bytes a letter keeps in memory.
+fn weight(letter: &DeadLetter) -> u64 {
+    let refusal = &letter.refusal;
+    let words = [&refusal.reason, &refusal.field, &refusal.message];
+    let words: usize = words.into_iter().flatten().map(String::len).sum();
+    let operations: usize = letter.operations.iter().map(|o| o.body.len()).sum();
+    (size_of::<DeadLetter>() + words + operations + letter.original.raw.len()) as u64
 }

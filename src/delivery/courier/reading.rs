@@ -22,7 +22,8 @@ impl Courier {
             .min(self.pace.read_ahead.saturating_sub(self.letters.len()));
         // Reading in small portions while the window is nearly full would cost a turn for each.
         let portion = (self.pace.read_ahead / 8).max(1);
-        if room < portion || self.events.bytes() >= self.pace.read_ahead_bytes {
+        let bytes = self.events.bytes() + self.letters.bytes();
+        if room < portion || bytes >= self.pace.read_ahead_bytes {
             return;
         }
         let buffer = Arc::clone(&self.ends.buffer);

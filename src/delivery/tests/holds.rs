@@ -1,0 +1,26 @@
+//! What the metric of holds shows.
+
+use super::*;
+
+#[tokio::test]
+async fn a_reason_that_another_request_replaces_is_not_shown_for_ever() {
+    let recorder = crate::telemetry::recorder::build();
+    let shown = recorder.handle();
+    let _recorder = metrics::set_default_local_recorder(&recorder);
+    // Both are under way at once.
+    let mut world = World::new(Fake::new(|n, names| match n {
+        0 => Reply::Hold(hold("unauthorized")),
+        1 => Reply::Hold(hold("forbidden")),
+        _ => delivered(names),
+    }));
+    world.config.batch.max_items = 1;
+    world.put_each(&["a1", "b1"]).await;
+    world.run().await;
+    let text = shown.render();
+    let held: Vec<&str> =
+        text.lines().filter(|l| l.starts_with("rudder_customerio_delivery_held{")).collect();
+    for reason in ["unauthorized", "forbidden"] {
+        assert!(held.iter().any(|line| line.contains(reason)), "{held:?}");
+    }
+    assert!(held.iter().all(|line| line.ends_with(" 0")), "{held:?}");
+}
