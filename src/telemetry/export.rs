@@ -80,6 +80,13 @@ impl Seen {
     }
 }
 
+/// Endings that are errors, as Vector names them.
+const ERRORS_OF_EVENTS: [(OutcomeKind, &str, &str); 3] = [
+    (OutcomeKind::Malformed, "parser_failed", "receiving"),
+    (OutcomeKind::Failed, "conversion_failed", "processing"),
+    (OutcomeKind::Rejected, "request_rejected", "sending"),
+];
+
 #[expect(clippy::cast_precision_loss, reason = "gauges are f64; counts stay below 2^53")]
 fn export_ledger(ledger: &LedgerSnapshot) {
     let labels = sink_labels();
@@ -98,6 +105,12 @@ fn export_ledger(ledger: &LedgerSnapshot) {
     let sum = |kinds: &[OutcomeKind]| kinds.iter().map(|kind| ledger.total(*kind)).sum();
     let by_rule = [OutcomeKind::Filtered, OutcomeKind::Withheld, OutcomeKind::Dropped];
     let by_failure = [OutcomeKind::Malformed, OutcomeKind::Failed, OutcomeKind::Rejected];
+    for (kind, error_type, stage) in ERRORS_OF_EVENTS {
+        let mut labels = labels.clone();
+        labels.push(Label::from_static_parts("error_type", error_type));
+        labels.push(Label::from_static_parts("stage", stage));
+        counter!(names::ERRORS, labels).absolute(ledger.total(kind));
+    }
     for (intentional, kinds) in [("true", by_rule), ("false", by_failure)] {
         let mut labels = labels.clone();
         labels.push(Label::from_static_parts("intentional", intentional));
@@ -138,6 +151,7 @@ mod tests {
         for (name, labels, value) in [
             ("rudder_customerio_events_total", r#"outcome="withheld",reason="onetrust_denied""#, 1),
             ("rudder_customerio_events_total", r#"outcome="rejected",reason="expired""#, 0),
+            ("component_errors_total", r#"error_type="conversion_failed",stage="processing""#, 1),
             ("component_discarded_events_total", r#"intentional="false""#, 1),
             ("component_discarded_events_total", r#"intentional="true""#, 1),
             ("rudder_customerio_script_info", r#"hash="aa""#, 0),
