@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::rules::{Snapshot, Walk};
@@ -191,12 +192,23 @@ impl<S: Snapshot> Worker<'_, S> {
     }
 }
 
+impl Prepared {
+    /// Copies the event out of the request or block of which it is a slice.
+    ///
+    /// An event waits for hours during an outage. As a slice it would keep everything that was
+    /// received with it, refused and withheld events too, while the bounds count its own length.
+    fn detached(mut self: Box<Self>) -> Self {
+        self.original.raw = Bytes::copy_from_slice(&self.original.raw);
+        *self
+    }
+}
+
 impl MappedBatch {
     fn add(&mut self, walked: Walked, batch: &Batch) {
         match walked {
             Walked::Ended(outcome) => self.tally.end(&outcome),
             Walked::Failed(outcome, prepared) => {
-                let Prepared { operations, original, id_input } = *prepared;
+                let Prepared { operations, original, id_input } = prepared.detached();
                 self.failed.push(DeadLetter {
                     outcome,
                     refusal: Refusal::default(),
@@ -210,7 +222,7 @@ impl MappedBatch {
                 });
             }
             Walked::Ready(prepared) => {
-                let Prepared { operations, original, id_input } = *prepared;
+                let Prepared { operations, original, id_input } = prepared.detached();
                 self.ready.push(Stored {
                     operations,
                     original,

@@ -251,6 +251,21 @@ async fn a_patient_batch_waits_for_room_instead_of_being_refused() {
 }
 
 #[tokio::test]
+async fn a_kept_event_keeps_nothing_of_what_it_was_received_with() {
+    let bench = Bench::simple(PLENTY, WhenFull::Refuse);
+    let body = Bytes::from(b"ready fail drop secret".to_vec());
+    let mut whole = batch(&[""; 3], 0);
+    for (element, range) in whole.elements.iter_mut().zip([0..5, 6..10, 11..15]) {
+        element.json = Ok(body.slice(range));
+    }
+    bench.front.intake.submit(whole, Duration::ZERO).await.unwrap().buffered().await.unwrap();
+    assert_eq!((bench.buffer.stats().events, bench.drawer.count()), (1, 1));
+    assert!(body.is_unique(), "the body is held by an event that was kept");
+    assert_eq!(bench.buffer.read(1).await[0].1.original.raw, "ready");
+    assert_eq!(bench.drawer.letters.lock().unwrap()[0].original.raw, "fail");
+}
+
+#[tokio::test]
 async fn a_panic_ends_one_event_and_nothing_else() {
     let bench = Bench::simple(PLENTY, WhenFull::Wait);
     for _ in 0..4 {

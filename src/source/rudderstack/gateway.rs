@@ -164,11 +164,12 @@ impl<S: Submit> Gateway<S> {
             return Err(Refusal::Disabled);
         }
         let (body, held) = self.bodies.read(&head.headers, body).await?;
-        let events = match split(&body, shape) {
+        let mut events = match split(&body, shape) {
             // An import of nothing is done.
             Err(Unsplit::Empty) if endpoint == Endpoint::Import => return Ok(answer::ok()),
             events => events.map_err(Refusal::Unsplit)?,
         };
+        detach(&mut events, body);
         self.hand_in(source, events, set_type, head, peer, held).await?;
         Ok(answer::ok())
     }
@@ -233,6 +234,16 @@ impl<S: Submit> Gateway<S> {
     }
 }
 
+/// Copies events out of a body of which they are the smaller part: the pipeline counts their own
+/// length against its bound, and slices would hold the rest as well.
+fn detach(events: &mut [Bytes], body: Bytes) {
+    if events.iter().map(Bytes::len).sum::<usize>() < body.len() / 2 {
+        for event in events {
+            *event = Bytes::copy_from_slice(event);
+        }
+    }
+}
+
 fn refuse(refusal: Refusal) -> Answer {
     count_refusal(refusal);
     refusal.answer()
@@ -279,6 +290,19 @@ mod tests {
     impl Submit for Nobody {
         async fn submit(&self, _: Batch, _: Duration, _: Ack) -> Result<Acknowledged, Refused> {
             panic!("nothing may be submitted");
+        }
+    }
+
+    #[test]
+    fn a_small_event_does_not_hold_a_large_body() {
+        for (padding, shared) in [(1, true), (1000, false)] {
+            let event = r#"{"userId":"the only member of a small event"}"#;
+            let body = format!(r#"{{"batch":[{event}],"more":"{}"}}"#, "x".repeat(padding));
+            let body = Bytes::from(body.into_bytes());
+            let mut events = split(&body, Shape::Batch).unwrap();
+            detach(&mut events, body.clone());
+            assert_eq!(events, [event]);
+            assert_eq!(body.is_unique(), !shared, "{padding}");
         }
     }
 
