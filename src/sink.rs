@@ -30,6 +30,7 @@ use crate::buffer::{Buffer, BufferStats};
 use crate::config::CustomerIoConfig;
 use crate::delivery::{self, DeadLetters, DeliveryHandle, DeliveryStatus, Destination, Pace};
 use crate::outcome::{Ledger, LedgerSnapshot};
+use crate::source::intake::PATIENCE;
 use crate::source::{Batch, Intake, Receipt, Refused};
 
 pub use builder::Builder;
@@ -153,7 +154,7 @@ impl CustomerIoSink {
     pub fn start(parts: Parts) -> std::io::Result<Self> {
         let Parts { rules, buffer, destination, customerio, dead_letters, threads, .. } = parts;
         let threads = threads.unwrap_or_else(cores);
-        let width = Width { threads, budget: parts.intake_bytes };
+        let width = Width { threads, budget: parts.intake_bytes, patience: PATIENCE };
         let rules = Arc::new(ArcSwap::from_pointee(rules));
         let front = Front::start(width, &rules, &buffer, dead_letters.clone())?;
         let account = Arc::clone(&front.account);

@@ -48,7 +48,8 @@ pub async fn on_mapping_stack<T: Send + 'static>(
 #[derive(Debug)]
 pub(super) struct MappedBatch {
     pub(super) answer: Answer,
-    pub(super) patient: bool,
+    /// When its sender must have an answer, unless it waits as long as it takes.
+    pub(super) deadline: Option<tokio::time::Instant>,
     /// Events that ended and of which nothing is kept.
     pub(super) tally: Tally,
     /// Events that failed and belong to the dead letters.
@@ -148,11 +149,11 @@ struct Worker<'a, S> {
 
 impl<S: Snapshot> Worker<'_, S> {
     fn map(&mut self, job: Job) -> Box<MappedBatch> {
-        let Job { batch, answer, patient, permit, .. } = job;
+        let Job { batch, answer, deadline, permit, .. } = job;
         let snapshot = self.rules.load_full();
         let mut mapped = MappedBatch {
             answer,
-            patient,
+            deadline,
             tally: Tally::default(),
             failed: Vec::new(),
             ready: Vec::with_capacity(batch.elements.len()),
@@ -232,6 +233,16 @@ impl MappedBatch {
                 });
             }
         }
+    }
+
+    /// Tells whether its sender waits as long as it takes.
+    pub(super) fn is_patient(&self) -> bool {
+        self.deadline.is_none()
+    }
+
+    /// Tells whether its sender may have given up.
+    pub(super) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now())
     }
 
     /// Returns the size of the events for the buffer.
