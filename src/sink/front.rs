@@ -71,11 +71,21 @@ impl Front {
             Arc::clone(&account),
             Arc::clone(&trouble),
         ));
+        let closing = CloseAtEnd(buffer);
         let appender = tokio::spawn(async move {
+            let _closing = closing;
             appender.run(arrivals).await;
-            buffer.close();
         });
         Ok(Self { intake, ledger, account, trouble, busy, appender })
+    }
+}
+
+/// Closes the buffer however the appender ends: without it, delivery would wait for ever.
+struct CloseAtEnd(Arc<dyn Buffer>);
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 
