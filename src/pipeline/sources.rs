@@ -39,7 +39,10 @@ impl Sources {
             match source {
                 Opened::RudderStack(source, address) => {
                     sources.addresses.push(address);
-                    let task = sources.tasks.spawn(gateway(*source, intake, stopped));
+                    let sink = sink.clone();
+                    let source =
+                        source.with_health(Arc::new(move || sink.unavailable().is_empty()));
+                    let task = sources.tasks.spawn(gateway(source, intake, stopped));
                     sources.gateways.push(task);
                 }
                 Opened::Stdin(config) => {

@@ -262,3 +262,12 @@ async fn a_gateway_that_is_gone_makes_the_process_unready() {
     let answer = machine.admin("GET /readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("a source has ended"));
 }
+
+#[tokio::test]
+async fn the_health_of_the_gateway_is_the_one_of_the_sink() {
+    let machine = machine("").await;
+    let gateway = machine.pipeline.addresses()[0];
+    assert!(ask(gateway, "GET /health", "").await.starts_with("HTTP/1.1 200"));
+    machine.pipeline.handle().intake().close();
+    assert!(ask(gateway, "GET /health", "").await.starts_with("HTTP/1.1 503"));
+}

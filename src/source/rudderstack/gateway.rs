@@ -19,7 +19,7 @@ use tracing::debug;
 use super::answer::{self, Answer, Refusal};
 use super::body::{Bodies, Held};
 use super::keys::{self, KeyedSource, Keys};
-use super::{SourceConfigView, client_ip, cors, pixel};
+use super::{Health, SourceConfigView, client_ip, cors, pixel};
 use crate::config::{Ack, IpNetwork, RudderStackConfig};
 use crate::event::split::{Shape, Unsplit, split};
 use crate::source::{Batch, Incoming, Submit};
@@ -79,7 +79,6 @@ impl Endpoint {
 }
 
 /// Answers requests.
-#[derive(Debug)]
 pub struct Gateway<S> {
     keys: Keys,
     view: SourceConfigView,
@@ -87,12 +86,18 @@ pub struct Gateway<S> {
     trusted_proxies: Vec<IpNetwork>,
     bodies: Bodies,
     requests: Semaphore,
+    health: Health,
     submit: S,
 }
 
 impl<S: Submit> Gateway<S> {
     /// Makes a gateway that hands its events to `submit`.
-    pub fn new(config: &RudderStackConfig, view: SourceConfigView, submit: S) -> Self {
+    pub fn new(
+        config: &RudderStackConfig,
+        view: SourceConfigView,
+        health: Health,
+        submit: S,
+    ) -> Self {
         Self {
             keys: Keys::new(&config.write_keys),
             view,
@@ -100,6 +105,7 @@ impl<S: Submit> Gateway<S> {
             trusted_proxies: config.trusted_proxies.clone(),
             bodies: Bodies::new(config.max_body),
             requests: Semaphore::new(MAX_REQUESTS),
+            health,
             submit,
         }
     }
@@ -136,9 +142,12 @@ impl<S: Submit> Gateway<S> {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let Ok(_in_work) = self.requests.try_acquire() else {
+        // Probes are answered however many requests are in work.
+        let probe = matches!(endpoint, Endpoint::Health | Endpoint::Version);
+        let in_work = self.requests.try_acquire();
+        if in_work.is_err() && !probe {
             return Err(Refusal::Unavailable(Duration::from_secs(1)));
-        };
+        }
         let query = head.uri.query().unwrap_or_default();
         let (shape, set_type) = match endpoint {
             Endpoint::Single(kind) => (Shape::Single, Some(kind)),
@@ -148,11 +157,8 @@ impl<S: Submit> Gateway<S> {
                 return Ok(answer::gif());
             }
             Endpoint::SourceConfig => return self.source_config(head),
-            Endpoint::Health => return Ok(health()),
-            Endpoint::Version => {
-                let version = serde_json::json!({ "Version": env!("CARGO_PKG_VERSION") });
-                return Ok(answer::json(version.to_string().into_bytes()));
-            }
+            Endpoint::Health => return Ok(self.health()),
+            Endpoint::Version => return Ok(version()),
         };
         let source = if endpoint == Endpoint::Beacon {
             let key = pixel::parameter(query, "writeKey").filter(|key| !key.is_empty());
@@ -226,6 +232,24 @@ impl<S: Submit> Gateway<S> {
         Ok(())
     }
 
+    fn health(&self) -> Answer {
+        if !(self.health)() {
+            return answer::unhealthy();
+        }
+        let health = serde_json::json!({
+            "appType": "EMBEDDED",
+            "server": "UP",
+            "db": "UP",
+            "acceptingEvents": "TRUE",
+            "routingEvents": "TRUE",
+            "mode": "NORMAL",
+            "backendConfigMode": "FILE",
+            "lastSync": "",
+            "lastRegulationSync": "",
+        });
+        answer::json(health.to_string().into_bytes())
+    }
+
     fn source_config(&self, head: &Parts) -> Result<Answer, Refusal> {
         let key = keys::from_header(&head.headers).ok_or(Refusal::NoKeyInHeader)?;
         // A disabled source is told so: the SDK then stops by itself.
@@ -260,23 +284,15 @@ fn count_refusal(refusal: Refusal) {
     .increment(1);
 }
 
-fn health() -> Answer {
-    let health = serde_json::json!({
-        "appType": "EMBEDDED",
-        "server": "UP",
-        "db": "UP",
-        "acceptingEvents": "TRUE",
-        "routingEvents": "TRUE",
-        "mode": "NORMAL",
-        "backendConfigMode": "FILE",
-        "lastSync": "",
-        "lastRegulationSync": "",
-    });
-    answer::json(health.to_string().into_bytes())
+fn version() -> Answer {
+    let version = serde_json::json!({ "Version": env!("CARGO_PKG_VERSION") });
+    answer::json(version.to_string().into_bytes())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http_body_util::Full;
 
     use super::*;
@@ -307,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_beyond_the_bound_are_refused_before_anything_else() {
+    async fn requests_beyond_the_bound_are_refused_and_probes_are_not() {
         let config = RudderStackConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             write_keys: vec![],
@@ -315,7 +331,8 @@ mod tests {
             max_body: 1000,
             trusted_proxies: vec![],
         };
-        let gateway = Gateway::new(&config, source_config::tests::view(), Nobody);
+        let gateway =
+            Gateway::new(&config, source_config::tests::view(), Arc::new(|| true), Nobody);
         let peer = "127.0.0.1".parse().unwrap();
         let ask = || {
             let body = Full::new(Bytes::from_static(b"{}"));
@@ -326,5 +343,9 @@ mod tests {
         let answer = ask().await;
         assert_eq!(answer.status(), 503);
         assert_eq!(answer.headers()["retry-after"], "1");
+        for path in ["/health", "/version"] {
+            let request = Request::get(path).body(Full::new(Bytes::new())).unwrap();
+            assert_eq!(gateway.answer(request, peer).await.status(), 200, "{path}");
+        }
     }
 }
