@@ -169,15 +169,25 @@ impl<S: Submit> Gateway<S> {
         if !source.enabled {
             return Err(Refusal::Disabled);
         }
-        let (body, held) = self.bodies.read(&head.headers, body).await?;
+        let address = self.address(head, peer);
+        let (body, held) = self.bodies.read(&head.headers, body, address).await?;
         let mut events = match split(&body, shape) {
             // An import of nothing is done.
             Err(Unsplit::Empty) if endpoint == Endpoint::Import => return Ok(answer::ok()),
             events => events.map_err(Refusal::Unsplit)?,
         };
         detach(&mut events, body);
-        self.hand_in(source, events, set_type, head, peer, held).await?;
+        self.hand_in(source, events, set_type, head, peer, Some(held)).await?;
         Ok(answer::ok())
+    }
+
+    /// Returns the address whose share a body takes. A header counts only behind a proxy that is
+    /// named as trusted: elsewhere anybody could make up as many addresses as he likes.
+    fn address(&self, head: &Parts, peer: IpAddr) -> IpAddr {
+        if self.trusted_proxies.is_empty() {
+            return peer;
+        }
+        client_ip(&head.headers, peer, &self.trusted_proxies).parse().unwrap_or(peer)
     }
 
     /// Takes a pixel's event. The image is shown whatever becomes of it.
@@ -190,7 +200,7 @@ impl<S: Submit> Gateway<S> {
             }
             let Some(event) = pixel::event(query, kind, Utc::now()) else { return Ok(()) };
             let events = split(&event, Shape::Single).map_err(Refusal::Unsplit)?;
-            self.hand_in(source, events, Some(kind), head, peer, Held::default()).await
+            self.hand_in(source, events, Some(kind), head, peer, None).await
         };
         if let Err(refusal) = taken.await {
             count_refusal(refusal);
@@ -204,7 +214,7 @@ impl<S: Submit> Gateway<S> {
         set_type: Option<&'static str>,
         head: &Parts,
         peer: IpAddr,
-        held: Held,
+        held: Option<Held>,
     ) -> Result<(), Refusal> {
         let count = events.len() as u64;
         let size: usize = events.iter().map(Bytes::len).sum();
@@ -221,7 +231,7 @@ impl<S: Submit> Gateway<S> {
         let acknowledged = self.submit.submit(batch, Duration::ZERO, self.ack).await?;
         // From here on the pipeline's own bound covers the bytes.
         drop(held);
-        acknowledged.await?;
+        // Before the wait, since a client that hangs up ends this future and not its events.
         let labels = [
             ("component_id", metrics::SharedString::from(source.origin.source.clone())),
             ("component_kind", "source".into()),
@@ -229,6 +239,7 @@ impl<S: Submit> Gateway<S> {
         ];
         counter!("component_received_events_total", &labels).increment(count);
         counter!("component_received_bytes_total", &labels).increment(size as u64);
+        acknowledged.await?;
         Ok(())
     }
 
