@@ -72,6 +72,10 @@ pub struct BufferStats {
 /// A store of waiting events; object-safe, shared by `Arc<dyn Buffer>`.
 pub trait Buffer: Send + Sync + std::fmt::Debug {
     /// Stores the events; answers with the sequence of the first once all are safe.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped before it answers, nothing is stored: callers limit their wait.
     fn append(&self, events: Vec<Stored>) -> BoxFuture<'_, Result<Sequence, AppendError>>;
 
     /// Returns up to `limit` further events in order, waiting until there is at least one; an

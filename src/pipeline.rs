@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::delivery::Destination;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::mapping::Scripts;
-use crate::sink::{Builder, CustomerIoSink, Drained, SinkHandle};
+use crate::sink::{Builder, CustomerIoSink, Drained, Parts, SinkHandle};
 use crate::source::stdin::Progress;
 
 pub use control::Render;
@@ -92,22 +92,25 @@ impl Pipeline {
     ) -> Result<Self, Vec<Diagnostic>> {
         let mut faults = Vec::new();
         let listeners = Listeners::bind(&config).map_err(|more| faults.extend(more)).ok();
-        let sink = start_sink(&config, surroundings.destination).await;
-        let sink = sink.map_err(|more| faults.extend(more)).ok();
-        let (Some(listeners), Some(sink)) = (listeners, sink) else { return Err(faults) };
+        let parts = sink_parts(&config, surroundings.destination).await;
+        let parts = parts.map_err(|more| faults.extend(more)).ok();
+        let (Some(listeners), Some(parts)) = (listeners, parts) else { return Err(faults) };
+        // Not before everything else is right: delivery asks Customer.io at once.
+        let sink = parts.start()?;
 
         let handle = sink.handle();
         tell_about(&handle, &config);
         let reloader = Arc::new(Reloader::new(&config.mapping, handle.clone()));
         let watcher = Reloader::watch(&reloader, config.mapping.watch);
-        let control = Arc::new(Control::new(handle.clone(), reloader, surroundings.render));
+        let sources = Sources::start(listeners.sources, &handle);
+        let control = Control::new(handle, reloader, surroundings.render, sources.gateways());
+        let control = Arc::new(control);
 
         let (stop_admin, stopped) = oneshot::channel();
         let admin_address = listeners.admin_address;
         let admin = Admin::new(Arc::clone(&control), config.admin.token.clone());
         let admin = tokio::spawn(admin.serve(listeners.admin, stopped.map(|_| ())));
         tracing::info!(address = %admin_address, "Admin endpoints listen.");
-        let sources = Sources::start(listeners.sources, handle.intake());
         let drain_timeout = config.drain_timeout;
         let all = Self {
             sink,
@@ -193,10 +196,10 @@ impl Pipeline {
     }
 }
 
-async fn start_sink(
+async fn sink_parts(
     config: &Config,
     destination: Option<Arc<dyn Destination>>,
-) -> Result<CustomerIoSink, Vec<Diagnostic>> {
+) -> Result<Parts, Vec<Diagnostic>> {
     let Some(customerio) = config.customerio.clone() else {
         let missing = Diagnostic::error("missing_section", "the section `customerio` is missing");
         return Err(vec![missing.help("add it with `site_id` and `api_key` of the workspace")]);
@@ -209,7 +212,7 @@ async fn start_sink(
     if let Some(destination) = destination {
         builder = builder.destination(destination);
     }
-    builder.build().await
+    builder.parts().await
 }
 
 /// Says at the start what an operator has to know.

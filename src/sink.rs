@@ -19,8 +19,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
-use futures_util::{Stream, StreamExt};
-use tokio::task::JoinHandle;
+use futures_util::future::FusedFuture;
+use futures_util::{FutureExt, Stream, StreamExt};
+use tokio::task::{AbortHandle, JoinHandle};
 
 use self::account::Account;
 use self::front::{Front, Width};
@@ -30,6 +31,7 @@ use crate::buffer::{Buffer, BufferStats};
 use crate::config::CustomerIoConfig;
 use crate::delivery::{self, DeadLetters, DeliveryHandle, DeliveryStatus, Destination, Pace};
 use crate::outcome::{Ledger, LedgerSnapshot};
+use crate::source::intake::PATIENCE;
 use crate::source::{Batch, Intake, Receipt, Refused};
 
 pub use builder::Builder;
@@ -68,7 +70,8 @@ struct Shared {
     buffer: Arc<dyn Buffer>,
     destination: Arc<dyn Destination>,
     delivery: DeliveryHandle,
-    delivery_task: tokio::task::AbortHandle,
+    /// Appender and delivery, which end after the intake only.
+    stages: [AbortHandle; 2],
 }
 
 /// What a sink is made of; see [`CustomerIoSink::builder`] for the usual way to it.
@@ -153,7 +156,7 @@ impl CustomerIoSink {
     pub fn start(parts: Parts) -> std::io::Result<Self> {
         let Parts { rules, buffer, destination, customerio, dead_letters, threads, .. } = parts;
         let threads = threads.unwrap_or_else(cores);
-        let width = Width { threads, budget: parts.intake_bytes };
+        let width = Width { threads, budget: parts.intake_bytes, patience: PATIENCE };
         let rules = Arc::new(ArcSwap::from_pointee(rules));
         let front = Front::start(width, &rules, &buffer, dead_letters.clone())?;
         let account = Arc::clone(&front.account);
@@ -177,7 +180,7 @@ impl CustomerIoSink {
             buffer,
             destination,
             delivery,
-            delivery_task: task.abort_handle(),
+            stages: [front.appender.abort_handle(), task.abort_handle()],
         };
         let handle = SinkHandle { shared: Arc::new(shared) };
         Ok(Self { handle, appender: front.appender, delivery: task })
@@ -223,10 +226,11 @@ impl CustomerIoSink {
         let shared = Arc::clone(&self.handle.shared);
         shared.intake.close();
         let mut stored = false;
+        let mut appender = (&mut self.appender).fuse();
+        let mut delivery = (&mut self.delivery).fuse();
         let all = async {
-            note_panic((&mut self.appender).await);
-            stored = true;
-            note_panic((&mut self.delivery).await);
+            stored = note_panic((&mut appender).await);
+            note_panic((&mut delivery).await);
         };
         tokio::select! {
             // An end that is there already counts before an end of patience.
@@ -234,8 +238,14 @@ impl CustomerIoSink {
             () = all => {}
             () = enough => {}
         }
-        self.appender.abort();
-        self.delivery.abort();
+        shared.stages.iter().for_each(AbortHandle::abort);
+        // A stage may be in the midst of its work; what it does until it stops is to be seen below.
+        if !appender.is_terminated() {
+            stored = note_panic(appender.await);
+        }
+        if !delivery.is_terminated() {
+            note_panic(delivery.await);
+        }
         shared.account.abandon();
         Drained {
             stored,
@@ -304,28 +314,39 @@ impl SinkHandle {
         self.shared.buffer.durable()
     }
 
+    /// Returns why new events cannot be accepted; empty when they can.
+    #[must_use]
+    pub fn unavailable(&self) -> Vec<String> {
+        self.unavailable_with(&self.shared.buffer.stats())
+    }
+
+    fn unavailable_with(&self, buffer: &BufferStats) -> Vec<String> {
+        let shared = &*self.shared;
+        let closing = shared.intake.is_closed();
+        let broken = !closing && shared.stages.iter().any(AbortHandle::is_finished);
+        let reasons = [
+            closing.then(|| "shutting down".to_owned()),
+            buffer.unavailable.clone(),
+            shared.trouble.recent(),
+            broken.then(|| "a stage has ended unexpectedly; restart the process".to_owned()),
+        ];
+        reasons.into_iter().flatten().collect()
+    }
+
     /// Returns what metrics and endpoints show.
     #[must_use]
     pub fn stats(&self) -> SinkStats {
         let shared = &*self.shared;
         let buffer = shared.buffer.stats();
-        let closing = shared.intake.is_closed();
-        let stopped = shared.delivery_task.is_finished() && !closing;
-        let unavailable = [
-            closing.then(|| "shutting down".to_owned()),
-            buffer.unavailable.clone(),
-            shared.trouble.recent(),
-            stopped.then(|| "delivery has ended unexpectedly; restart the process".to_owned()),
-        ];
         SinkStats {
             ledger: shared.ledger.snapshot(),
+            unavailable: self.unavailable_with(&buffer),
             buffer,
             delivery: shared.delivery.status(),
             mapping_worked: shared.busy.total(),
             mapping_threads: shared.threads,
             script_hash: Arc::from(shared.rules.load().mapping.hash()),
             scripts_loaded_at: **shared.loaded_at.load(),
-            unavailable: unavailable.into_iter().flatten().collect(),
         }
     }
 }
@@ -349,11 +370,13 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn note_panic(end: Result<(), tokio::task::JoinError>) {
-    if end.is_err_and(|error| error.is_panic()) {
+/// Tells whether a stage ended by itself; a panic is logged.
+fn note_panic(end: Result<(), tokio::task::JoinError>) -> bool {
+    if end.as_ref().is_err_and(tokio::task::JoinError::is_panic) {
         crate::telemetry::error("panic", "sink");
         tracing::error!("A stage of the sink panicked; what it had not finished is not settled.");
     }
+    end.is_ok()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::task::AbortHandle;
 
 use super::reload::Reloader;
 use crate::admin::Process;
@@ -24,6 +25,7 @@ pub(super) struct Control {
     exporter: Exporter,
     started: Instant,
     stopping: AtomicBool,
+    gateways: Vec<AbortHandle>,
 }
 
 impl std::fmt::Debug for Control {
@@ -33,9 +35,14 @@ impl std::fmt::Debug for Control {
 }
 
 impl Control {
-    pub(super) fn new(sink: SinkHandle, reloader: Arc<Reloader>, render: Option<Render>) -> Self {
+    pub(super) fn new(
+        sink: SinkHandle,
+        reloader: Arc<Reloader>,
+        render: Option<Render>,
+        gateways: Vec<AbortHandle>,
+    ) -> Self {
         let (started, stopping) = (Instant::now(), AtomicBool::new(false));
-        Self { sink, reloader, render, exporter: Exporter::default(), started, stopping }
+        Self { sink, reloader, render, exporter: Exporter::default(), started, stopping, gateways }
     }
 
     /// Makes the process unready: senders are to go elsewhere.
@@ -49,7 +56,11 @@ impl Process for Control {
         if self.stopping.load(Ordering::Relaxed) {
             return vec!["shutting down".to_owned()];
         }
-        self.sink.stats().unavailable
+        let mut reasons = self.sink.unavailable();
+        if self.gateways.iter().any(AbortHandle::is_finished) {
+            reasons.push("a source has ended unexpectedly; restart the process".to_owned());
+        }
+        reasons
     }
 
     fn metrics(&self) -> Option<String> {

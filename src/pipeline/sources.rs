@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::listen::Opened;
+use crate::sink::SinkHandle;
 use crate::source::Intake;
 use crate::source::rudderstack::RudderStackSource;
 use crate::source::stdin::{Progress, StdinError, StdinSource};
@@ -17,26 +18,32 @@ pub(super) struct Sources {
     tasks: JoinSet<Result<(), StdinError>>,
     stop: watch::Sender<bool>,
     addresses: Vec<SocketAddr>,
+    gateways: Vec<AbortHandle>,
     stdin: Option<Arc<Progress>>,
     broken: Vec<String>,
 }
 
 impl Sources {
-    pub(super) fn start(opened: Vec<Opened>, intake: &Intake) -> Self {
+    pub(super) fn start(opened: Vec<Opened>, sink: &SinkHandle) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut sources = Self {
             tasks: JoinSet::new(),
             stop,
             addresses: Vec::new(),
+            gateways: Vec::new(),
             stdin: None,
             broken: Vec::new(),
         };
         for source in opened {
-            let (intake, stopped) = (intake.clone(), stopped.clone());
+            let (intake, stopped) = (sink.intake().clone(), stopped.clone());
             match source {
                 Opened::RudderStack(source, address) => {
                     sources.addresses.push(address);
-                    sources.tasks.spawn(gateway(*source, intake, stopped));
+                    let sink = sink.clone();
+                    let source =
+                        source.with_health(Arc::new(move || sink.unavailable().is_empty()));
+                    let task = sources.tasks.spawn(gateway(source, intake, stopped));
+                    sources.gateways.push(task);
                 }
                 Opened::Stdin(config) => {
                     let source = StdinSource::new(config);
@@ -50,6 +57,11 @@ impl Sources {
 
     pub(super) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Returns what tells whether the gateways still run; only a stop or a defect ends them.
+    pub(super) fn gateways(&self) -> Vec<AbortHandle> {
+        self.gateways.clone()
     }
 
     pub(super) fn is_stdin_alone(&self) -> bool {

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::admin::Process;
 use crate::config::LoadMode;
 use crate::delivery::{Hold, Refusal, Reply, Verdict};
 use crate::outcome::OutcomeKind;
@@ -18,6 +19,7 @@ use crate::outcome::OutcomeKind;
 struct Inbox {
     shut: AtomicBool,
     refuse: AtomicBool,
+    probed: AtomicBool,
     bodies: Mutex<Vec<Bytes>>,
 }
 
@@ -39,6 +41,7 @@ impl Destination for Inbox {
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), Hold>> {
+        self.probed.store(true, Ordering::Relaxed);
         std::future::ready(Ok(())).boxed()
     }
 }
@@ -227,4 +230,44 @@ async fn a_refused_reload_keeps_the_old_scripts_and_shows_why() {
     assert!(machine.admin("GET /status").await.contains("track.vrl"));
     assert_eq!(machine.pipeline.handle().rules().mapping.hash(), before);
     machine.track(1).await;
+}
+
+#[tokio::test]
+async fn an_address_in_use_shows_before_the_destination_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    write_small_scripts(&dir.path().join("vrl"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config(&format!(
+        "sources: [ {{ type: rudderstack, listen: '{}' }} ]\n\
+         mapping: {{ dir: '{}', watch: false }}\n\
+         admin: {{ listen: '127.0.0.1:0' }}",
+        taken.local_addr().unwrap(),
+        dir.path().join("vrl").display()
+    ));
+    config.data_dir = dir.path().to_owned();
+    let inbox = Arc::new(Inbox::default());
+    let surroundings = Surroundings { destination: Some(inbox.clone()), ..Surroundings::default() };
+    assert_eq!(Pipeline::start(config, surroundings).await.unwrap_err()[0].code, "listen");
+    // Whatever was started would have had its turn by now.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!inbox.probed.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_gone_makes_the_process_unready() {
+    let machine = machine("").await;
+    assert!(machine.admin("GET /readyz").await.starts_with("HTTP/1.1 200"));
+    machine.pipeline.sources.gateways().iter().for_each(tokio::task::AbortHandle::abort);
+    machine.until(|machine| !machine.pipeline.control.unready().is_empty()).await;
+    let answer = machine.admin("GET /readyz").await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("a source has ended"));
+}
+
+#[tokio::test]
+async fn the_health_of_the_gateway_is_the_one_of_the_sink() {
+    let machine = machine("").await;
+    let gateway = machine.pipeline.addresses()[0];
+    assert!(ask(gateway, "GET /health", "").await.starts_with("HTTP/1.1 200"));
+    machine.pipeline.handle().intake().close();
+    assert!(ask(gateway, "GET /health", "").await.starts_with("HTTP/1.1 503"));
 }

@@ -17,13 +17,16 @@
 //! will be delivered, and what the sender repeats counts as further events. From then on letters
 //! are written before the append, until that works again, so that a broken folder does not
 //! multiply events. The rule in every case: what was made durable is counted, nothing else.
+//!
+//! A batch whose deadline is over is refused before it is appended, also while it waits behind one
+//! that is stuck: its sender has given up or is about to, and will send it again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::account::Account;
 use super::group::Pending;
@@ -44,6 +47,12 @@ const LETTERS_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Pause before a failed write is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a sender is asked to wait before it repeats a batch that was not stored in time.
+const LATER: Duration = Duration::from_secs(5);
+
+/// The refusal of a batch whose time is over before it was its turn.
+pub(super) const LATE: Refused = Refused::Full(LATER);
 
 /// Where failed events go; a seam for tests.
 pub(super) trait Letters: Send + Sync + 'static {
@@ -81,8 +90,12 @@ impl Appender {
     pub(super) async fn run(self, arrivals: UnboundedReceiver<Arrival>) {
         let mut order = Reorder::new(arrivals);
         while let Some(first) = order.next().await {
+            if first.is_late() {
+                first.answer.refuse(LATE);
+                continue;
+            }
             let group = self.collect(*first, &mut order);
-            if let Some(refused) = self.commit(group).await {
+            if let Some(refused) = order.refusing_late(self.commit(group)).await {
                 self.refuse_those_who_waited(&mut order, &refused).await;
             }
         }
@@ -92,11 +105,11 @@ impl Appender {
     fn collect(&self, first: MappedBatch, order: &mut Reorder) -> Vec<Pending> {
         let stats = self.buffer.stats();
         let room = GROUP_BYTES.min(stats.max_bytes.saturating_sub(stats.bytes));
-        let (patient, mut bytes) = (first.patient, first.ready_bytes());
+        let (patient, mut bytes) = (first.is_patient(), first.ready_bytes());
         let mut group = vec![Pending::from(first)];
         let mut fits = |batch: &MappedBatch| {
             bytes = bytes.saturating_add(batch.ready_bytes());
-            batch.patient == patient && bytes <= room
+            batch.is_patient() == patient && bytes <= room && !batch.is_late()
         };
         while let Some(batch) = order.next_if(&mut fits) {
             group.push(Pending::from(*batch));
@@ -107,9 +120,9 @@ impl Appender {
     /// A refusal says that the buffer was full for as long as a sender may wait; batches that came
     /// meanwhile are told the same instead of waiting as long again, one group after the other.
     async fn refuse_those_who_waited(&self, order: &mut Reorder, refused: &Refused) {
-        while let Some(batch) = order.next_if(|batch| !batch.patient) {
+        while let Some(batch) = order.next_if(|batch| !batch.is_patient()) {
             if batch.ready.is_empty() {
-                self.commit(vec![Pending::from(*batch)]).await;
+                order.refusing_late(self.commit(vec![Pending::from(*batch)])).await;
             } else {
                 batch.answer.refuse(refused.clone());
             }
@@ -118,8 +131,8 @@ impl Appender {
 
     /// Makes a group durable, counts it, answers it. Returns why the buffer refused it, if it did.
     async fn commit(&self, mut group: Vec<Pending>) -> Option<Refused> {
-        let patient = group.iter().any(|batch| batch.patient);
-        let letters_first = self.trouble.is_known() && !patient;
+        let deadline = group.iter().filter_map(|batch| batch.deadline).min();
+        let letters_first = self.trouble.is_known() && deadline.is_some();
         if letters_first {
             self.write_letters(group.iter_mut().collect(), Duration::ZERO).await;
         }
@@ -128,13 +141,15 @@ impl Appender {
         let storable = |batch: &&mut Pending| !letters_first || batch.lettered;
         let mut storable: Vec<_> = group.iter_mut().filter(storable).collect();
         let events = storable.iter_mut().flat_map(|batch| std::mem::take(&mut batch.ready));
-        let (end, refusal) = match self.append(events.collect(), patient).await {
+        let (end, refusal) = match self.append(events.collect(), deadline).await {
             Ok(first) => (Pending::place(storable, first), None),
             Err(refused) => (None, Some(refused)),
         };
 
         if !letters_first {
-            let patience = if patient { Duration::MAX } else { self.letters_patience };
+            let patience = deadline.map_or(Duration::MAX, |deadline| {
+                self.letters_patience.min(deadline.saturating_duration_since(Instant::now()))
+            });
             let stored = group.iter_mut().filter(|batch| batch.stored.is_some());
             self.write_letters(stored.collect(), patience).await;
         }
@@ -148,15 +163,25 @@ impl Appender {
         refusal
     }
 
-    /// Stores events; for a patient sender again and again until it works.
-    async fn append(&self, mut events: Vec<Stored>, patient: bool) -> Result<Sequence, Refused> {
+    /// Stores events, or gives up at the deadline; without one again and again until it works.
+    async fn append(
+        &self,
+        mut events: Vec<Stored>,
+        deadline: Option<Instant>,
+    ) -> Result<Sequence, Refused> {
         if events.is_empty() {
             return Ok(Sequence(0));
         }
         loop {
             let begin = Instant::now();
-            let attempt = if patient { events.clone() } else { std::mem::take(&mut events) };
-            let refused = match self.buffer.append(attempt).await {
+            let answer = match deadline {
+                None => self.buffer.append(events.clone()).await,
+                Some(deadline) => {
+                    let append = self.buffer.append(std::mem::take(&mut events));
+                    timeout_at(deadline, append).await.unwrap_or(Err(AppendError::Full(LATER)))
+                }
+            };
+            let refused = match answer {
                 Ok(first) => return Ok(first),
                 Err(AppendError::Closed) => return Err(Refused::Closed),
                 Err(AppendError::Full(after)) => Refused::Full(after),
@@ -166,7 +191,7 @@ impl Appender {
                     Refused::Unavailable
                 }
             };
-            if !patient {
+            if deadline.is_some() {
                 return Err(refused);
             }
             // A buffer that waits by itself has spent the pause already.

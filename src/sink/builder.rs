@@ -125,6 +125,15 @@ impl Builder {
     ///
     /// Diagnostics of the scripts, of the data directory, and of the connection's settings.
     pub async fn build(self) -> Result<CustomerIoSink, Vec<Diagnostic>> {
+        self.parts().await?.start()
+    }
+
+    /// Does everything that can fail on account of the configuration, and starts nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::build`].
+    pub async fn parts(self) -> Result<Parts, Vec<Diagnostic>> {
         let scripts = self.scripts.unwrap_or_else(Scripts::built_in);
         let settings = self.settings;
         let mapping = on_mapping_stack(move || Mapping::load(&scripts, &settings)).await;
@@ -138,7 +147,7 @@ impl Builder {
         };
         let buffer: Arc<dyn Buffer> =
             Arc::new(MemoryBuffer::new(self.buffer.max_size, self.buffer.when_full));
-        let parts = Parts {
+        Ok(Parts {
             rules: Rules { filter, mapping },
             buffer,
             destination,
@@ -147,8 +156,14 @@ impl Builder {
             dead_letters: Arc::new(dead_letters),
             threads: self.threads,
             intake_bytes: self.intake_bytes,
-        };
-        CustomerIoSink::start(parts).map_err(|error| vec![no_thread(&error)])
+        })
+    }
+}
+
+impl Parts {
+    /// As [`CustomerIoSink::start`], with a diagnostic for the error.
+    pub(crate) fn start(self) -> Result<CustomerIoSink, Vec<Diagnostic>> {
+        CustomerIoSink::start(self).map_err(|error| vec![no_thread(&error)])
     }
 }
 

@@ -1,6 +1,7 @@
 //! The half before the buffer: intake, mapping threads, appender.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
@@ -15,11 +16,12 @@ use crate::buffer::Buffer;
 use crate::outcome::Ledger;
 use crate::source::Intake;
 
-/// How many threads map, and how many bytes may be inside.
+/// How many threads map, how many bytes may be inside, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Width {
     pub(super) threads: usize,
     pub(super) budget: usize,
+    pub(super) patience: Duration,
 }
 
 /// The running half.
@@ -58,7 +60,7 @@ impl Front {
         let trouble = Arc::new(Trouble::default());
         let busy = Arc::new(Busy::default());
 
-        let (intake, jobs) = Intake::channel(width.budget);
+        let (intake, jobs) = Intake::with_patience(width.budget, width.patience);
         let (sender, arrivals) = mpsc::unbounded_channel();
         workers::start(width.threads, jobs, rules, &busy, sender)?;
 
@@ -69,11 +71,21 @@ impl Front {
             Arc::clone(&account),
             Arc::clone(&trouble),
         ));
+        let closing = CloseAtEnd(buffer);
         let appender = tokio::spawn(async move {
+            let _closing = closing;
             appender.run(arrivals).await;
-            buffer.close();
         });
         Ok(Self { intake, ledger, account, trouble, busy, appender })
+    }
+}
+
+/// Closes the buffer however the appender ends: without it, delivery would wait for ever.
+struct CloseAtEnd(Arc<dyn Buffer>);
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

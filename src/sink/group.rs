@@ -1,5 +1,7 @@
 //! One batch on its way through an append: what of it is durable so far.
 
+use tokio::time::Instant;
+
 use super::account::Entry;
 use super::workers::MappedBatch;
 use crate::buffer::{Sequence, Stored};
@@ -12,7 +14,7 @@ pub(super) struct Pending {
     answer: Answer,
     ended: Tally,
     failures: u64,
-    pub(super) patient: bool,
+    pub(super) deadline: Option<Instant>,
     /// Its events for the buffer; taken out for the append.
     pub(super) ready: Vec<Stored>,
     events: u64,
@@ -34,7 +36,7 @@ impl From<MappedBatch> for Pending {
             answer: batch.answer,
             ended: batch.tally,
             failures,
-            patient: batch.patient,
+            deadline: batch.deadline,
             ready: batch.ready,
             failed: batch.failed,
             _permit: batch.permit,

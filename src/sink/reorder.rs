@@ -1,10 +1,17 @@
 //! Batches in order of arrival, out of results that come in any order.
 
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::timeout;
 
+use super::append::LATE;
 use super::workers::{Arrival, MappedBatch};
+
+/// How often those who wait behind a stuck append are looked at.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Unbounded in itself; the intake's budget of bytes bounds what can be inside.
 #[derive(Debug)]
@@ -35,9 +42,7 @@ impl Reorder {
         &mut self,
         mut take: impl FnMut(&MappedBatch) -> bool,
     ) -> Option<Box<MappedBatch>> {
-        while let Ok(arrival) = self.arrivals.try_recv() {
-            self.waiting.insert(arrival.number, arrival.batch);
-        }
+        self.take_arrivals();
         loop {
             let entry = self.waiting.first_entry().filter(|entry| *entry.key() == self.next)?;
             if entry.get().as_deref().is_some_and(|batch| !take(batch)) {
@@ -48,6 +53,32 @@ impl Reorder {
             if let Some(batch) = entry.remove() {
                 return Some(batch);
             }
+        }
+    }
+
+    /// Does `work`, and meanwhile refuses the batches that wait behind it past their deadline.
+    pub(super) async fn refusing_late<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            match timeout(LOOK, work.as_mut()).await {
+                Ok(done) => return done,
+                Err(_) => self.refuse_late(),
+            }
+        }
+    }
+
+    fn refuse_late(&mut self) {
+        self.take_arrivals();
+        for waiting in self.waiting.values_mut() {
+            if let Some(late) = waiting.take_if(|batch| batch.is_late()) {
+                late.answer.refuse(LATE);
+            }
+        }
+    }
+
+    fn take_arrivals(&mut self) {
+        while let Ok(arrival) = self.arrivals.try_recv() {
+            self.waiting.insert(arrival.number, arrival.batch);
         }
     }
 }

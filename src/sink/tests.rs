@@ -7,7 +7,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::*;
-use crate::config::{Config, LoadMode};
+use crate::buffer::memory::MemoryBuffer;
+use crate::buffer::{AppendError, Sequence, Stored};
+use crate::config::{Config, LoadMode, WhenFull};
 use crate::delivery::{Hold, Reply, Verdict};
 use crate::mapping::Scripts;
 use crate::outcome::OutcomeKind;
@@ -31,7 +33,7 @@ impl Destination for Inbox {
     }
 }
 
-async fn sink(inbox: &Arc<Inbox>, dir: &std::path::Path) -> CustomerIoSink {
+async fn parts(inbox: &Arc<Inbox>, dir: &std::path::Path) -> Parts {
     let text = "sources: [ { type: stdin } ]\ncustomerio: { site_id: s, api_key: k }";
     let config = Config::parse(text, "test.yaml", LoadMode::Full, &|_| None).unwrap().0;
     write_small_scripts(&dir.join("vrl"));
@@ -40,7 +42,55 @@ async fn sink(inbox: &Arc<Inbox>, dir: &std::path::Path) -> CustomerIoSink {
         .data_dir(dir)
         .threads(2)
         .destination(inbox.clone());
-    builder.build().await.unwrap()
+    builder.parts().await.unwrap()
+}
+
+async fn sink(inbox: &Arc<Inbox>, dir: &std::path::Path) -> CustomerIoSink {
+    CustomerIoSink::start(parts(inbox, dir).await).unwrap()
+}
+
+/// A buffer whose append does something of its own on its thread first.
+struct Odd {
+    inner: MemoryBuffer,
+    first: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Odd {
+    fn new(first: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        let inner = MemoryBuffer::new(1 << 20, WhenFull::Wait);
+        Arc::new(Self { inner, first: Box::new(first) })
+    }
+}
+
+impl std::fmt::Debug for Odd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Buffer for Odd {
+    fn append(&self, events: Vec<Stored>) -> BoxFuture<'_, Result<Sequence, AppendError>> {
+        async move {
+            (self.first)();
+            self.inner.append(events).await
+        }
+        .boxed()
+    }
+    fn read(&self, limit: usize) -> BoxFuture<'_, Vec<(Sequence, Arc<Stored>)>> {
+        self.inner.read(limit)
+    }
+    fn settle(&self, events: &[Sequence]) {
+        self.inner.settle(events);
+    }
+    fn close(&self) {
+        self.inner.close();
+    }
+    fn stats(&self) -> BufferStats {
+        self.inner.stats()
+    }
+    fn durable(&self) -> bool {
+        false
+    }
 }
 
 fn batch(first: u64, events: u64) -> Batch {
@@ -98,5 +148,42 @@ async fn receipts_of_a_paused_sink_are_refused_when_it_ends() {
     assert_eq!(receipt.buffered().await.unwrap().buffered, 2);
     let drained = sink.drain(Duration::from_millis(1)).await;
     assert_eq!((drained.undelivered, drained.is_clean()), (2, false));
+    assert_eq!(receipt.settled().await, Err(Refused::Closed));
+}
+
+#[tokio::test]
+async fn a_panic_between_mapping_and_buffer_is_seen_and_lets_the_drain_end() {
+    let (inbox, dir) = (Arc::new(Inbox::default()), tempfile::tempdir().unwrap());
+    let mut parts = parts(&inbox, dir.path()).await;
+    parts.buffer = Odd::new(|| panic!("on purpose"));
+    let sink = CustomerIoSink::start(parts).unwrap();
+    let handle = sink.handle();
+    assert!(handle.stats().unavailable.is_empty());
+    let mut receipt = handle.submit(batch(0, 1)).await.unwrap();
+    assert!(receipt.buffered().await.is_err());
+    while handle.stats().unavailable.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let drained = sink.drain(Duration::from_secs(3600)).await;
+    assert_eq!((drained.stored, drained.undelivered), (false, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stored_while_a_drain_gives_up_is_in_its_account() {
+    let (inbox, dir) = (Arc::new(Inbox::default()), tempfile::tempdir().unwrap());
+    let mut parts = parts(&inbox, dir.path()).await;
+    let (inside, entered) = tokio::sync::oneshot::channel();
+    let inside = Mutex::new(Some(inside));
+    parts.buffer = Odd::new(move || {
+        inside.lock().unwrap().take().unwrap().send(()).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+    });
+    let sink = CustomerIoSink::start(parts).unwrap();
+    let handle = sink.handle();
+    handle.delivery().pause();
+    let receipt = handle.submit(batch(0, 1)).await.unwrap();
+    entered.await.unwrap();
+    let drained = sink.drain(Duration::ZERO).await;
+    assert_eq!((drained.undelivered, drained.ledger.buffered), (1, 1));
     assert_eq!(receipt.settled().await, Err(Refused::Closed));
 }

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::rules::{Snapshot, Walk};
@@ -47,7 +48,8 @@ pub async fn on_mapping_stack<T: Send + 'static>(
 #[derive(Debug)]
 pub(super) struct MappedBatch {
     pub(super) answer: Answer,
-    pub(super) patient: bool,
+    /// When its sender must have an answer, unless it waits as long as it takes.
+    pub(super) deadline: Option<tokio::time::Instant>,
     /// Events that ended and of which nothing is kept.
     pub(super) tally: Tally,
     /// Events that failed and belong to the dead letters.
@@ -147,11 +149,11 @@ struct Worker<'a, S> {
 
 impl<S: Snapshot> Worker<'_, S> {
     fn map(&mut self, job: Job) -> Box<MappedBatch> {
-        let Job { batch, answer, patient, permit, .. } = job;
+        let Job { batch, answer, deadline, permit, .. } = job;
         let snapshot = self.rules.load_full();
         let mut mapped = MappedBatch {
             answer,
-            patient,
+            deadline,
             tally: Tally::default(),
             failed: Vec::new(),
             ready: Vec::with_capacity(batch.elements.len()),
@@ -191,12 +193,23 @@ impl<S: Snapshot> Worker<'_, S> {
     }
 }
 
+impl Prepared {
+    /// Copies the event out of the request or block of which it is a slice.
+    ///
+    /// An event waits for hours during an outage. As a slice it would keep everything that was
+    /// received with it, refused and withheld events too, while the bounds count its own length.
+    fn detached(mut self: Box<Self>) -> Self {
+        self.original.raw = Bytes::copy_from_slice(&self.original.raw);
+        *self
+    }
+}
+
 impl MappedBatch {
     fn add(&mut self, walked: Walked, batch: &Batch) {
         match walked {
             Walked::Ended(outcome) => self.tally.end(&outcome),
             Walked::Failed(outcome, prepared) => {
-                let Prepared { operations, original, id_input } = *prepared;
+                let Prepared { operations, original, id_input } = prepared.detached();
                 self.failed.push(DeadLetter {
                     outcome,
                     refusal: Refusal::default(),
@@ -210,7 +223,7 @@ impl MappedBatch {
                 });
             }
             Walked::Ready(prepared) => {
-                let Prepared { operations, original, id_input } = *prepared;
+                let Prepared { operations, original, id_input } = prepared.detached();
                 self.ready.push(Stored {
                     operations,
                     original,
@@ -220,6 +233,16 @@ impl MappedBatch {
                 });
             }
         }
+    }
+
+    /// Tells whether its sender waits as long as it takes.
+    pub(super) fn is_patient(&self) -> bool {
+        self.deadline.is_none()
+    }
+
+    /// Tells whether its sender may have given up.
+    pub(super) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now())
     }
 
     /// Returns the size of the events for the buffer.

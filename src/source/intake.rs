@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Batch;
 
@@ -31,6 +31,10 @@ const QUEUE: usize = 4096;
 /// What a sender is asked to wait before it repeats a refused batch.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// How long a batch may be inside before it is stored, if its sender does not wait as long as it
+/// takes. SDKs give up a request after 30 s and send it again, so the answer has to come before.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
 /// Handle by which sources submit batches; cheap to clone.
 #[derive(Clone)]
 pub struct Intake {
@@ -40,6 +44,7 @@ pub struct Intake {
 struct Door {
     budget: Arc<Semaphore>,
     budget_bytes: u32,
+    patience: Duration,
     /// Taken out by [`Intake::close`], so that the queue ends.
     queue: Mutex<Option<mpsc::Sender<Job>>>,
 }
@@ -76,8 +81,9 @@ pub struct Job {
     pub batch: Batch,
     /// Its receipt's other half.
     pub answer: Answer,
-    /// Whether the sender waits for room as long as it takes.
-    pub patient: bool,
+    /// When the sender must have an answer; not stored by then, the batch is refused. `None`: the
+    /// sender waits for room as long as it takes.
+    pub deadline: Option<Instant>,
     /// Its share of the budget, given back on drop.
     pub permit: Permit,
 }
@@ -129,11 +135,16 @@ impl Intake {
     /// count as 4 GiB.
     #[must_use]
     pub fn channel(budget_bytes: usize) -> (Self, Jobs) {
+        Self::with_patience(budget_bytes, PATIENCE)
+    }
+
+    pub(crate) fn with_patience(budget_bytes: usize, patience: Duration) -> (Self, Jobs) {
         let budget_bytes = u32::try_from(budget_bytes.max(1)).unwrap_or(u32::MAX);
         let (sender, queue) = mpsc::channel(QUEUE);
         let door = Door {
             budget: Arc::new(Semaphore::new(budget_bytes as usize)),
             budget_bytes,
+            patience,
             queue: Mutex::new(Some(sender)),
         };
         (Self { door: Arc::new(door) }, Jobs { queue, next: 0 })
@@ -141,10 +152,11 @@ impl Intake {
 
     /// Takes permits for the batch's size, waiting at most `wait`; then submits the batch.
     ///
-    /// Batches enter in the order of the calls. With `Duration::MAX` the batch also waits for
-    /// room in the buffer as long as it takes, and its receipt is refused only when the pipeline
-    /// ends: for sources that can make their input wait and must not get out of order. Such a
-    /// batch holds up those behind it.
+    /// Batches enter in the order of the calls. Once inside, a batch is stored within 20 s or its
+    /// receipt is refused. With `Duration::MAX` the batch also waits for room in the buffer as
+    /// long as it takes, and its receipt is refused only when the pipeline ends: for sources that
+    /// can make their input wait and must not get out of order. Such a batch holds up those behind
+    /// it; these are refused when their 20 s are over.
     ///
     /// # Errors
     ///
@@ -165,8 +177,8 @@ impl Intake {
         let (permit, place) =
             timeout(wait, entering).await.unwrap_or(Err(Refused::Full(RETRY_AFTER)))?;
         let (answer, receipt) = Answer::pair();
-        let patient = wait == Duration::MAX;
-        place.send(Job { number: 0, batch, answer, patient, permit });
+        let deadline = (wait < Duration::MAX).then(|| Instant::now() + self.door.patience);
+        place.send(Job { number: 0, batch, answer, deadline, permit });
         Ok(receipt)
     }
 
@@ -281,11 +293,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_an_endless_wait_makes_a_batch_patient() {
+    async fn every_batch_has_a_deadline_but_one_with_an_endless_wait() {
         let (intake, mut jobs) = Intake::channel(10 * COST);
         intake.submit(batch(0, SIZE), Duration::MAX).await.unwrap();
         intake.submit(batch(1, SIZE), Duration::from_secs(20)).await.unwrap();
-        assert!(jobs.recv().await.unwrap().patient);
-        assert!(!jobs.recv().await.unwrap().patient);
+        assert_eq!(jobs.recv().await.unwrap().deadline, None);
+        let latest = Instant::now() + PATIENCE;
+        assert!(jobs.recv().await.unwrap().deadline.unwrap() <= latest);
     }
 }

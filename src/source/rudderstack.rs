@@ -19,6 +19,7 @@ mod pixel;
 mod server;
 mod source_config;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,12 +39,23 @@ pub use self::source_config::SourceConfigView;
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
+/// Tells whether events can be taken now; asked by `/health`.
+pub type Health = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// A gateway that listens, but does not answer yet.
-#[derive(Debug)]
 pub struct RudderStackSource {
     config: RudderStackConfig,
     view: SourceConfigView,
     listener: TcpListener,
+    health: Health,
+}
+
+impl fmt::Debug for RudderStackSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut form = f.debug_struct("RudderStackSource");
+        form.field("config", &self.config).field("listener", &self.listener);
+        form.finish_non_exhaustive()
+    }
 }
 
 impl RudderStackSource {
@@ -63,7 +75,14 @@ impl RudderStackSource {
         socket.set_reuseaddr(true)?;
         socket.bind(config.listen)?;
         let listener = socket.listen(BACKLOG)?;
-        Ok(Self { config, view: public, listener })
+        Ok(Self { config, view: public, listener, health: Arc::new(|| true) })
+    }
+
+    /// Lets `/health` answer 503 while `health` says no; else it does so at a stop only.
+    #[must_use]
+    pub fn with_health(mut self, health: Health) -> Self {
+        self.health = health;
+        self
     }
 
     /// Returns the address on which it listens, with the port that the system chose for port 0.
@@ -81,7 +100,9 @@ impl RudderStackSource {
         if let Ok(address) = self.listener.local_addr() {
             info!(%address, "Gateway listens.");
         }
-        let gateway = Gateway::new(&self.config, self.view, intake);
+        let (health, stopping) = (self.health, stop.clone());
+        let health: Health = Arc::new(move || !*stopping.borrow() && health());
+        let gateway = Gateway::new(&self.config, self.view, health, intake);
         server::serve(self.listener, Arc::new(gateway), stop, Patience::default()).await;
     }
 }

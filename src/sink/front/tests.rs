@@ -106,6 +106,9 @@ struct Bench {
 
 const PLENTY: u64 = 1 << 20;
 
+/// Long enough for a batch that finds room, as the tests go.
+const MOMENT: Duration = Duration::from_millis(200);
+
 fn event_bytes() -> u64 {
     let mut walker = Walker { name: "old", meeting: None };
     let element = Incoming { json: Ok(Bytes::from_static(b"ready")), position: 0 };
@@ -131,9 +134,18 @@ fn batch(texts: &[&str], first: u64) -> Batch {
 
 impl Bench {
     fn new(threads: usize, script: Script, buffer: Arc<dyn Buffer>) -> Self {
+        Self::with_patience(threads, script, buffer, Duration::from_secs(20))
+    }
+
+    fn with_patience(
+        threads: usize,
+        script: Script,
+        buffer: Arc<dyn Buffer>,
+        patience: Duration,
+    ) -> Self {
         let drawer = Arc::new(Drawer::default());
         let rules = Arc::new(ArcSwap::from_pointee(script));
-        let width = Width { threads, budget: 1 << 20 };
+        let width = Width { threads, budget: 1 << 20, patience };
         let front = Front::start_with(width, &rules, &buffer, drawer.clone(), |mut appender| {
             appender.letters_patience = Duration::from_millis(2);
             appender.try_again = Duration::from_millis(1);
@@ -146,6 +158,13 @@ impl Bench {
     fn simple(max_bytes: u64, when_full: WhenFull) -> Self {
         let script = Script { name: "old", ..Script::default() };
         Self::new(2, script, Arc::new(MemoryBuffer::new(max_bytes, when_full)))
+    }
+
+    /// A buffer that waits, and batches that do so for a moment only.
+    fn hasty(max_bytes: u64) -> Self {
+        let script = Script { name: "old", ..Script::default() };
+        let buffer = Arc::new(MemoryBuffer::new(max_bytes, WhenFull::Wait));
+        Self::with_patience(2, script, buffer, MOMENT)
     }
 
     async fn submit_waiting(&self, texts: &[&str], wait: Duration) -> Receipt {
@@ -248,6 +267,60 @@ async fn a_patient_batch_waits_for_room_instead_of_being_refused() {
     bench.settle(0);
     waiting.buffered().await.unwrap();
     bench.check_law();
+}
+
+#[tokio::test]
+async fn a_batch_is_refused_when_its_time_is_over_and_the_buffer_still_full() {
+    let bench = Bench::hasty(event_bytes());
+    bench.submit(&["ready"]).await.buffered().await.unwrap();
+    let mut late = bench.submit(&["ready"]).await;
+    assert!(matches!(late.buffered().await, Err(Refused::Full(_))));
+    bench.settle(0);
+    bench.submit(&["ready"]).await.buffered().await.unwrap();
+    bench.check_law();
+}
+
+#[tokio::test]
+async fn a_patient_batch_does_not_hold_others_beyond_their_deadline() {
+    let bench = Bench::hasty(event_bytes());
+    bench.submit(&["ready"]).await.buffered().await.unwrap();
+    let mut patient = bench.submit_waiting(&["ready"], Duration::MAX).await;
+    let mut behind = [bench.submit(&["ready"]).await, bench.submit(&["drop"]).await];
+    for receipt in &mut behind {
+        assert!(matches!(receipt.buffered().await, Err(Refused::Full(_))));
+    }
+    bench.settle(0);
+    patient.buffered().await.unwrap();
+    bench.check_law();
+    assert_eq!(bench.front.ledger.snapshot().received, 2, "what was refused is not counted");
+}
+
+#[tokio::test]
+async fn a_late_batch_is_not_stored_even_if_there_is_room_again() {
+    let bench = Bench::hasty(event_bytes());
+    bench.submit(&["ready"]).await.buffered().await.unwrap();
+    let mut patient = bench.submit_waiting(&["ready"], Duration::MAX).await;
+    let mut late = bench.submit(&["drop"]).await;
+    tokio::time::sleep(2 * MOMENT).await;
+    bench.settle(0);
+    patient.buffered().await.unwrap();
+    assert!(matches!(late.buffered().await, Err(Refused::Full(_))));
+    assert_eq!(bench.front.ledger.snapshot().received, 2);
+}
+
+#[tokio::test]
+async fn a_kept_event_keeps_nothing_of_what_it_was_received_with() {
+    let bench = Bench::simple(PLENTY, WhenFull::Refuse);
+    let body = Bytes::from(b"ready fail drop secret".to_vec());
+    let mut whole = batch(&[""; 3], 0);
+    for (element, range) in whole.elements.iter_mut().zip([0..5, 6..10, 11..15]) {
+        element.json = Ok(body.slice(range));
+    }
+    bench.front.intake.submit(whole, Duration::ZERO).await.unwrap().buffered().await.unwrap();
+    assert_eq!((bench.buffer.stats().events, bench.drawer.count()), (1, 1));
+    assert!(body.is_unique(), "the body is held by an event that was kept");
+    assert_eq!(bench.buffer.read(1).await[0].1.original.raw, "ready");
+    assert_eq!(bench.drawer.letters.lock().unwrap()[0].original.raw, "fail");
 }
 
 #[tokio::test]

@@ -109,6 +109,11 @@ pub fn ok() -> Answer {
     with(StatusCode::OK, "text/plain; charset=utf-8", Bytes::from_static(b"ok"))
 }
 
+/// Answers a probe while events cannot be taken.
+pub fn unhealthy() -> Answer {
+    error(StatusCode::SERVICE_UNAVAILABLE, "Cannot connect to db\n")
+}
+
 /// Answers with JSON.
 pub fn json(body: Vec<u8>) -> Answer {
     with(StatusCode::OK, "application/json; charset=utf-8", Bytes::from(body))

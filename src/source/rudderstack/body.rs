@@ -1,6 +1,10 @@
-//! Reads and unzips request bodies within bounds: per body, for all bodies together, and in time.
+//! Reads and unzips request bodies within bounds: per body, per address, for all bodies together,
+//! and in time.
+
+mod room;
 
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +14,18 @@ use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use self::room::Room;
 use super::answer::Refusal;
+
+pub use self::room::Held;
 
 /// What the bodies of all requests together may hold before the pipeline takes them, in bytes.
 const ALL_BODIES: usize = 64 * 1024 * 1024;
+
+/// What the bodies of one address may hold of that, in bytes.
+const SHARE: usize = ALL_BODIES / 4;
 
 /// A body must have arrived within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -30,24 +39,25 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Bodies {
     max_body: usize,
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
 }
-
-/// The bytes that one body holds, given back on drop.
-#[derive(Debug, Default)]
-pub struct Held(Option<OwnedSemaphorePermit>);
 
 impl Bodies {
     /// Makes bounds for bodies of at most `max_body` bytes.
     pub fn new(max_body: u64) -> Self {
         let max_body = usize::try_from(max_body).unwrap_or(usize::MAX / 8);
         // One body, zipped and unzipped, always has room.
-        let room = ALL_BODIES.max(max_body.saturating_mul(2)).min(Semaphore::MAX_PERMITS);
-        Self { max_body, room: Arc::new(Semaphore::new(room)) }
+        let least = max_body.saturating_mul(2);
+        Self { max_body, room: Room::new(ALL_BODIES.max(least), SHARE.max(least)) }
     }
 
-    /// Reads a body and unzips it if its head says so.
-    pub async fn read<B>(&self, headers: &HeaderMap, body: B) -> Result<(Bytes, Held), Refusal>
+    /// Reads a body from `address` and unzips it if its head says so.
+    pub async fn read<B>(
+        &self,
+        headers: &HeaderMap,
+        body: B,
+        address: IpAddr,
+    ) -> Result<(Bytes, Held), Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -57,13 +67,13 @@ impl Bodies {
             Some(coding) if coding.eq_ignore_ascii_case(b"gzip") => true,
             Some(_) => return Err(Refusal::UnknownEncoding),
         };
-        let mut held = Held::default();
+        let mut held = Held::nothing(&self.room, address);
         let arrived = timeout(BODY_TIMEOUT, self.collect(body, &mut held));
         let bytes = arrived.await.map_err(|_| Refusal::Unreadable)??;
         if !gzip {
             return Ok((Bytes::from(bytes), held));
         }
-        let mut held = Held::default();
+        let mut held = Held::nothing(&self.room, address);
         let unzipped = self.unzip(&bytes, &mut held).await?;
         Ok((Bytes::from(unzipped), held))
     }
@@ -101,13 +111,8 @@ impl Bodies {
         if data.len() > self.max_body.saturating_sub(bytes.len()) {
             return Err(Refusal::TooLarge);
         }
-        let more = u32::try_from(data.len()).map_err(|_| Refusal::TooLarge)?;
-        let permit = Arc::clone(&self.room)
-            .try_acquire_many_owned(more)
-            .map_err(|_| Refusal::Unavailable(RETRY_AFTER))?;
-        match &mut held.0 {
-            Some(all) => all.merge(permit),
-            none => *none = Some(permit),
+        if !held.take(data.len()) {
+            return Err(Refusal::Unavailable(RETRY_AFTER));
         }
         bytes.extend_from_slice(data);
         Ok(())
@@ -120,11 +125,16 @@ mod tests {
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use futures_util::{FutureExt as _, StreamExt as _};
     use http::HeaderValue;
     use http_body_util::{Full, StreamBody};
     use hyper::body::Frame;
 
     use super::*;
+
+    fn host(n: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, n])
+    }
 
     async fn read(bodies: &Bodies, coding: &'static str, body: &[u8]) -> Result<Bytes, Refusal> {
         let mut headers = HeaderMap::new();
@@ -132,7 +142,7 @@ mod tests {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
         }
         let body = Full::new(Bytes::copy_from_slice(body));
-        bodies.read(&headers, body).await.map(|(bytes, _)| bytes)
+        bodies.read(&headers, body, host(1)).await.map(|(bytes, _)| bytes)
     }
 
     fn gzip(data: &[u8]) -> Vec<u8> {
@@ -168,7 +178,7 @@ mod tests {
     async fn a_body_that_breaks_off_is_unreadable() {
         let frames = [Ok(Frame::data(Bytes::from_static(b"{"))), Err(std::io::Error::other("x"))];
         let body = StreamBody::new(futures_util::stream::iter(frames));
-        let refusal = Bodies::new(1000).read(&HeaderMap::new(), body).await.unwrap_err();
+        let refusal = Bodies::new(1000).read(&HeaderMap::new(), body, host(1)).await.unwrap_err();
         assert_eq!(refusal, Refusal::Unreadable);
     }
 
@@ -187,14 +197,38 @@ mod tests {
 
     #[tokio::test]
     async fn all_bodies_together_are_bounded_and_give_back_what_they_held() {
-        let bodies = Bodies::new(ALL_BODIES as u64 / 2);
-        let body = Bytes::from(vec![b' '; ALL_BODIES / 2]);
+        let bodies = Bodies::new(SHARE as u64 / 2);
+        let body = Bytes::from(vec![b' '; SHARE / 2]);
         let headers = HeaderMap::new();
-        let one = bodies.read(&headers, Full::new(body.clone())).await.unwrap();
-        let two = bodies.read(&headers, Full::new(body.clone())).await.unwrap();
-        let three = bodies.read(&headers, Full::new(Bytes::from_static(b"x"))).await;
-        assert_eq!(three.unwrap_err(), Refusal::Unavailable(RETRY_AFTER));
-        drop((one, two));
-        bodies.read(&headers, Full::new(body)).await.unwrap();
+        let mut held = Vec::new();
+        for n in 0..8 {
+            held.push(bodies.read(&headers, Full::new(body.clone()), host(n / 2)).await.unwrap());
+        }
+        let more = bodies.read(&headers, Full::new(Bytes::from_static(b"x")), host(9)).await;
+        assert_eq!(more.unwrap_err(), Refusal::Unavailable(RETRY_AFTER));
+        held.clear();
+        bodies.read(&headers, Full::new(body), host(9)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn clients_that_never_finish_leave_room_for_others() {
+        let bodies = Bodies::new(4_096_000);
+        let part = Bytes::from(vec![b' '; 4_000_000]);
+        let headers = HeaderMap::new();
+        let slow = || {
+            let part =
+                futures_util::stream::iter([Ok::<_, std::io::Error>(Frame::data(part.clone()))]);
+            StreamBody::new(part.chain(futures_util::stream::pending()))
+        };
+        let mut unfinished = Vec::new();
+        for _ in 0..20 {
+            let mut read = Box::pin(bodies.read(&headers, slow(), host(1)));
+            // Those beyond the share are refused, the others wait for the rest.
+            drop(read.as_mut().now_or_never());
+            unfinished.push(read);
+        }
+        bodies.read(&headers, Full::new(part.clone()), host(2)).await.unwrap();
+        let refused = bodies.read(&headers, Full::new(part.clone()), host(1)).await;
+        assert_eq!(refused.unwrap_err(), Refusal::Unavailable(RETRY_AFTER));
     }
 }

@@ -19,7 +19,7 @@ use tracing::debug;
 use super::answer::{self, Answer, Refusal};
 use super::body::{Bodies, Held};
 use super::keys::{self, KeyedSource, Keys};
-use super::{SourceConfigView, client_ip, cors, pixel};
+use super::{Health, SourceConfigView, client_ip, cors, pixel};
 use crate::config::{Ack, IpNetwork, RudderStackConfig};
 use crate::event::split::{Shape, Unsplit, split};
 use crate::source::{Batch, Incoming, Submit};
@@ -79,7 +79,6 @@ impl Endpoint {
 }
 
 /// Answers requests.
-#[derive(Debug)]
 pub struct Gateway<S> {
     keys: Keys,
     view: SourceConfigView,
@@ -87,12 +86,18 @@ pub struct Gateway<S> {
     trusted_proxies: Vec<IpNetwork>,
     bodies: Bodies,
     requests: Semaphore,
+    health: Health,
     submit: S,
 }
 
 impl<S: Submit> Gateway<S> {
     /// Makes a gateway that hands its events to `submit`.
-    pub fn new(config: &RudderStackConfig, view: SourceConfigView, submit: S) -> Self {
+    pub fn new(
+        config: &RudderStackConfig,
+        view: SourceConfigView,
+        health: Health,
+        submit: S,
+    ) -> Self {
         Self {
             keys: Keys::new(&config.write_keys),
             view,
@@ -100,6 +105,7 @@ impl<S: Submit> Gateway<S> {
             trusted_proxies: config.trusted_proxies.clone(),
             bodies: Bodies::new(config.max_body),
             requests: Semaphore::new(MAX_REQUESTS),
+            health,
             submit,
         }
     }
@@ -136,9 +142,12 @@ impl<S: Submit> Gateway<S> {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let Ok(_in_work) = self.requests.try_acquire() else {
+        // Probes are answered however many requests are in work.
+        let probe = matches!(endpoint, Endpoint::Health | Endpoint::Version);
+        let in_work = self.requests.try_acquire();
+        if in_work.is_err() && !probe {
             return Err(Refusal::Unavailable(Duration::from_secs(1)));
-        };
+        }
         let query = head.uri.query().unwrap_or_default();
         let (shape, set_type) = match endpoint {
             Endpoint::Single(kind) => (Shape::Single, Some(kind)),
@@ -148,11 +157,8 @@ impl<S: Submit> Gateway<S> {
                 return Ok(answer::gif());
             }
             Endpoint::SourceConfig => return self.source_config(head),
-            Endpoint::Health => return Ok(health()),
-            Endpoint::Version => {
-                let version = serde_json::json!({ "Version": env!("CARGO_PKG_VERSION") });
-                return Ok(answer::json(version.to_string().into_bytes()));
-            }
+            Endpoint::Health => return Ok(self.health()),
+            Endpoint::Version => return Ok(version()),
         };
         let source = if endpoint == Endpoint::Beacon {
             let key = pixel::parameter(query, "writeKey").filter(|key| !key.is_empty());
@@ -163,14 +169,25 @@ impl<S: Submit> Gateway<S> {
         if !source.enabled {
             return Err(Refusal::Disabled);
         }
-        let (body, held) = self.bodies.read(&head.headers, body).await?;
-        let events = match split(&body, shape) {
+        let address = self.address(head, peer);
+        let (body, held) = self.bodies.read(&head.headers, body, address).await?;
+        let mut events = match split(&body, shape) {
             // An import of nothing is done.
             Err(Unsplit::Empty) if endpoint == Endpoint::Import => return Ok(answer::ok()),
             events => events.map_err(Refusal::Unsplit)?,
         };
-        self.hand_in(source, events, set_type, head, peer, held).await?;
+        detach(&mut events, body);
+        self.hand_in(source, events, set_type, head, peer, Some(held)).await?;
         Ok(answer::ok())
+    }
+
+    /// Returns the address whose share a body takes. A header counts only behind a proxy that is
+    /// named as trusted: elsewhere anybody could make up as many addresses as he likes.
+    fn address(&self, head: &Parts, peer: IpAddr) -> IpAddr {
+        if self.trusted_proxies.is_empty() {
+            return peer;
+        }
+        client_ip(&head.headers, peer, &self.trusted_proxies).parse().unwrap_or(peer)
     }
 
     /// Takes a pixel's event. The image is shown whatever becomes of it.
@@ -183,7 +200,7 @@ impl<S: Submit> Gateway<S> {
             }
             let Some(event) = pixel::event(query, kind, Utc::now()) else { return Ok(()) };
             let events = split(&event, Shape::Single).map_err(Refusal::Unsplit)?;
-            self.hand_in(source, events, Some(kind), head, peer, Held::default()).await
+            self.hand_in(source, events, Some(kind), head, peer, None).await
         };
         if let Err(refusal) = taken.await {
             count_refusal(refusal);
@@ -197,7 +214,7 @@ impl<S: Submit> Gateway<S> {
         set_type: Option<&'static str>,
         head: &Parts,
         peer: IpAddr,
-        held: Held,
+        held: Option<Held>,
     ) -> Result<(), Refusal> {
         let count = events.len() as u64;
         let size: usize = events.iter().map(Bytes::len).sum();
@@ -214,7 +231,7 @@ impl<S: Submit> Gateway<S> {
         let acknowledged = self.submit.submit(batch, Duration::ZERO, self.ack).await?;
         // From here on the pipeline's own bound covers the bytes.
         drop(held);
-        acknowledged.await?;
+        // Before the wait, since a client that hangs up ends this future and not its events.
         let labels = [
             ("component_id", metrics::SharedString::from(source.origin.source.clone())),
             ("component_kind", "source".into()),
@@ -222,7 +239,26 @@ impl<S: Submit> Gateway<S> {
         ];
         counter!("component_received_events_total", &labels).increment(count);
         counter!("component_received_bytes_total", &labels).increment(size as u64);
+        acknowledged.await?;
         Ok(())
+    }
+
+    fn health(&self) -> Answer {
+        if !(self.health)() {
+            return answer::unhealthy();
+        }
+        let health = serde_json::json!({
+            "appType": "EMBEDDED",
+            "server": "UP",
+            "db": "UP",
+            "acceptingEvents": "TRUE",
+            "routingEvents": "TRUE",
+            "mode": "NORMAL",
+            "backendConfigMode": "FILE",
+            "lastSync": "",
+            "lastRegulationSync": "",
+        });
+        answer::json(health.to_string().into_bytes())
     }
 
     fn source_config(&self, head: &Parts) -> Result<Answer, Refusal> {
@@ -230,6 +266,16 @@ impl<S: Submit> Gateway<S> {
         // A disabled source is told so: the SDK then stops by itself.
         let source = self.keys.find(&key)?;
         Ok(answer::json(self.view.json(&source.origin, &key, source.enabled)))
+    }
+}
+
+/// Copies events out of a body of which they are the smaller part: the pipeline counts their own
+/// length against its bound, and slices would hold the rest as well.
+fn detach(events: &mut [Bytes], body: Bytes) {
+    if events.iter().map(Bytes::len).sum::<usize>() < body.len() / 2 {
+        for event in events {
+            *event = Bytes::copy_from_slice(event);
+        }
     }
 }
 
@@ -249,23 +295,15 @@ fn count_refusal(refusal: Refusal) {
     .increment(1);
 }
 
-fn health() -> Answer {
-    let health = serde_json::json!({
-        "appType": "EMBEDDED",
-        "server": "UP",
-        "db": "UP",
-        "acceptingEvents": "TRUE",
-        "routingEvents": "TRUE",
-        "mode": "NORMAL",
-        "backendConfigMode": "FILE",
-        "lastSync": "",
-        "lastRegulationSync": "",
-    });
-    answer::json(health.to_string().into_bytes())
+fn version() -> Answer {
+    let version = serde_json::json!({ "Version": env!("CARGO_PKG_VERSION") });
+    answer::json(version.to_string().into_bytes())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http_body_util::Full;
 
     use super::*;
@@ -282,8 +320,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_small_event_does_not_hold_a_large_body() {
+        for (padding, shared) in [(1, true), (1000, false)] {
+            let event = r#"{"userId":"the only member of a small event"}"#;
+            let body = format!(r#"{{"batch":[{event}],"more":"{}"}}"#, "x".repeat(padding));
+            let body = Bytes::from(body.into_bytes());
+            let mut events = split(&body, Shape::Batch).unwrap();
+            detach(&mut events, body.clone());
+            assert_eq!(events, [event]);
+            assert_eq!(body.is_unique(), !shared, "{padding}");
+        }
+    }
+
     #[tokio::test]
-    async fn requests_beyond_the_bound_are_refused_before_anything_else() {
+    async fn requests_beyond_the_bound_are_refused_and_probes_are_not() {
         let config = RudderStackConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
             write_keys: vec![],
@@ -291,7 +342,8 @@ mod tests {
             max_body: 1000,
             trusted_proxies: vec![],
         };
-        let gateway = Gateway::new(&config, source_config::tests::view(), Nobody);
+        let gateway =
+            Gateway::new(&config, source_config::tests::view(), Arc::new(|| true), Nobody);
         let peer = "127.0.0.1".parse().unwrap();
         let ask = || {
             let body = Full::new(Bytes::from_static(b"{}"));
@@ -302,5 +354,9 @@ mod tests {
         let answer = ask().await;
         assert_eq!(answer.status(), 503);
         assert_eq!(answer.headers()["retry-after"], "1");
+        for path in ["/health", "/version"] {
+            let request = Request::get(path).body(Full::new(Bytes::new())).unwrap();
+            assert_eq!(gateway.answer(request, peer).await.status(), 200, "{path}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The pixel: an event in a query string, for places where only an image can be asked for.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use percent_encoding::percent_decode_str;
@@ -23,11 +25,10 @@ pub fn event(query: &str, kind: &str, now: DateTime<Utc>) -> Option<Bytes> {
     event.insert("integrations".into(), json!({ "All": true }));
     event.insert("originalTimestamp".into(), json!(now));
     event.insert("sentAt".into(), json!(now));
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for (name, value) in parameters(query) {
-        if name != "writeKey" && !seen.contains(&name) {
+        if name != "writeKey" && seen.insert(name.clone()) {
             set(&mut event, &name, value);
-            seen.push(name);
         }
     }
     event.insert("type".into(), json!(kind));

@@ -6,13 +6,14 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{ConsentConfig, ConsentRule, FilterConfig, Mode, ModeConfig, Strategy};
+use crate::config::{ConsentConfig, ConsentRule, FilterConfig, Mode, Strategy};
+use crate::filter::mode::Modes;
 use crate::source::Origin;
 
 /// The part of the configuration that everybody may see.
 #[derive(Clone, Debug)]
 pub struct SourceConfigView {
-    mode: ModeConfig,
+    modes: Modes,
     rules: Vec<ConsentRule>,
     onetrust_categories: Vec<String>,
     ketch_purposes: Vec<String>,
@@ -23,7 +24,7 @@ impl SourceConfigView {
     #[must_use]
     pub fn new(filter: &FilterConfig, consent: &ConsentConfig) -> Self {
         Self {
-            mode: filter.mode.clone(),
+            modes: Modes::new(&filter.mode),
             rules: consent.rules.clone(),
             onetrust_categories: consent.onetrust_categories.clone(),
             ketch_purposes: consent.ketch_purposes.clone(),
@@ -64,11 +65,7 @@ impl SourceConfigView {
     }
 
     fn destination(&self, source_type: &str) -> Value {
-        let mut listed = self.mode.by_source_type.iter();
-        let mode = listed
-            .find(|(listed, _)| listed == source_type)
-            .map_or(self.mode.default, |(_, mode)| *mode);
-        let device = mode == Mode::Device;
+        let device = self.modes.of(source_type) == Mode::Device;
         let mut config = Map::new();
         config.insert("connectionMode".into(), json!(if device { "device" } else { "cloud" }));
         config.insert("useNativeSDK".into(), json!(device));
@@ -114,7 +111,7 @@ fn strategy_text(strategy: Strategy) -> &'static str {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::config::{DecideBy, EventListConfig, EventListMode, Unknown};
+    use crate::config::{DecideBy, EventListConfig, EventListMode, ModeConfig, Unknown};
 
     pub(in crate::source::rudderstack) fn view() -> SourceConfigView {
         let filter = FilterConfig {

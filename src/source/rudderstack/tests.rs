@@ -82,6 +82,11 @@ fn start_with(config: RudderStackConfig, recorder: Recorder) -> Running {
     Running { address, recorder, stop, task }
 }
 
+fn gateway(ack: Ack, recorder: Recorder) -> Gateway<Recorder> {
+    let view = source_config::tests::view();
+    Gateway::new(&config(ack), view, Arc::new(|| true), recorder)
+}
+
 fn start() -> Running {
     start_with(config(Ack::Buffered), Recorder::default())
 }
@@ -457,6 +462,25 @@ async fn what_is_no_preflight_is_routed() {
 }
 
 #[tokio::test]
+async fn health_says_when_events_cannot_be_taken() {
+    let source = RudderStackSource::bind(config(Ack::Buffered), source_config::tests::view());
+    let healthy = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let shown = Arc::clone(&healthy);
+    let health: Health = Arc::new(move || shown.load(std::sync::atomic::Ordering::Relaxed));
+    let source = source.unwrap().with_health(health);
+    let address = source.local_addr().unwrap();
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(source.run(Recorder::default(), stopped));
+    let gateway = Running { address, recorder: Recorder::default(), stop, task };
+    assert_eq!(gateway.send("GET", "/health", &[], b"").await.status, 200);
+    healthy.store(false, std::sync::atomic::Ordering::Relaxed);
+    for path in ["/health", "/"] {
+        let got = gateway.send("GET", path, &[], b"").await;
+        assert_eq!((got.status, got.text()), (503, "Cannot connect to db\n"));
+    }
+}
+
+#[tokio::test]
 async fn http_2_is_spoken_by_prior_knowledge() {
     use http_body_util::{BodyExt as _, Full};
     use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -511,8 +535,7 @@ async fn a_port_in_use_is_reported_when_it_is_bound() {
 async fn a_connection_that_says_too_little_is_closed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let gateway =
-        Gateway::new(&config(Ack::Buffered), source_config::tests::view(), Recorder::default());
+    let gateway = gateway(Ack::Buffered, Recorder::default());
     let (_stop, stopped) = watch::channel(false);
     let patience = Patience { head: Duration::from_millis(20), stop: Duration::ZERO };
     tokio::spawn(server::serve(listener, Arc::new(gateway), stopped, patience));
@@ -530,8 +553,7 @@ async fn a_stop_does_not_wait_for_ever() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let recorder = Recorder { hold: Some(Arc::default()), ..Recorder::default() };
-    let gateway =
-        Gateway::new(&config(Ack::Delivered), source_config::tests::view(), recorder.clone());
+    let gateway = gateway(Ack::Delivered, recorder.clone());
     let (stop, stopped) = watch::channel(false);
     let patience = Patience { stop: Duration::from_millis(5), ..Patience::default() };
     let task = tokio::spawn(server::serve(listener, Arc::new(gateway), stopped, patience));
