@@ -117,7 +117,9 @@ impl Checks {
 
     /// Makes and removes a file in the directory, or where `run` would create it.
     fn data_dir(&mut self, dir: &Path, dead_letters: &Path) {
-        let there = dir.ancestors().find(|folder| super::exists(folder)).unwrap_or(Path::new("."));
+        let folder = dir.join(dead_letters);
+        let there = folder.ancestors().find(|folder| super::exists(folder));
+        let there = there.unwrap_or(Path::new("."));
         let probe = there.join(format!(".validate-{}", std::process::id()));
         let written = std::fs::File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe));
         match written {
@@ -125,7 +127,6 @@ impl Checks {
             Err(error) => {
                 self.failed += 1;
                 // The words of `run`, which finds the same when it opens the dead letters.
-                let folder = dir.join(dead_letters);
                 let message =
                     format!("cannot open the dead letters: {}: {error}", folder.display());
                 let fault = Diagnostic::error("data_dir", message)

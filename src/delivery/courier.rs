@@ -94,6 +94,8 @@ pub struct Courier {
     limited_until: Option<Instant>,
 
     gate: Gate,
+    /// Code of the last failure, the reason of a wait.
+    last_failure: &'static str,
     /// Whether the last request that tried was a new batch.
     try_new: bool,
     holding: Holding,
@@ -131,6 +133,7 @@ impl Courier {
             permit: false,
             limited_until: None,
             gate: Gate::default(),
+            last_failure: "",
             try_new: false,
             holding: Holding::new(pace.probe_first, pace.probe_longest),
             probing: None,
@@ -269,9 +272,9 @@ impl Courier {
         } else if let Some(hold) = self.holding.hold() {
             ("held", Some(hold.code))
         } else if self.checking {
-            ("waiting", Some("the credentials are being checked"))
+            ("waiting", Some("checking_credentials"))
         } else if self.gate.opens_at(now).is_some() {
-            ("waiting", Some("Customer.io does not take requests at the moment"))
+            ("waiting", Some(self.last_failure))
         } else {
             ("sending", self.letters.trouble())
         };

@@ -41,6 +41,7 @@ impl Courier {
             Reply::Split(refusal) => self.refused(parcel, refusal, now),
             Reply::Retry { after, why, unknown } => {
                 metering::retry(why);
+                self.last_failure = why;
                 if unknown {
                     self.note_unknown(&parcel);
                 }

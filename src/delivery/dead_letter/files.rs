@@ -43,6 +43,10 @@ struct Open {
 impl Files {
     pub fn open(dir: PathBuf, config: &DeadLettersConfig) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| named(&dir, &e))?;
+        // A folder that cannot be written shows now, not at the first letter.
+        let probe = dir.join(format!(".writable-{}", std::process::id()));
+        let written = File::create(&probe).and_then(|_| fs::remove_file(&probe));
+        written.map_err(|e| named(&dir, &e))?;
         let mut closed = Vec::new();
         for entry in fs::read_dir(&dir).map_err(|e| named(&dir, &e))? {
             let entry = entry?;
