@@ -8,6 +8,7 @@ mod append;
 mod builder;
 mod front;
 mod group;
+mod notice;
 mod reorder;
 mod rules;
 mod trouble;
@@ -25,6 +26,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use self::account::Account;
 use self::front::{Front, Width};
+use self::notice::Notice;
 use self::trouble::Trouble;
 use self::workers::Busy;
 use crate::buffer::{Buffer, BufferStats};
@@ -72,6 +74,8 @@ struct Shared {
     delivery: DeliveryHandle,
     /// Appender and delivery, which end after the intake only.
     stages: [AbortHandle; 2],
+    #[expect(dead_code, reason = "held for its drop")]
+    notice: Notice,
 }
 
 /// What a sink is made of; see [`CustomerIoSink::builder`] for the usual way to it.
@@ -170,6 +174,7 @@ impl CustomerIoSink {
         );
         let shared = Shared {
             intake: front.intake,
+            notice: Notice::start(Arc::clone(&front.ledger)),
             ledger: front.ledger,
             account: front.account,
             trouble: front.trouble,

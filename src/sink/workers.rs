@@ -122,6 +122,7 @@ fn work<S: Snapshot>(
     arrivals: &UnboundedSender<Arrival>,
 ) {
     let mut worker = Worker { rules, current: None };
+    worker.prepare();
     loop {
         // The thread that waits for the next batch holds the lock; the others queue behind it.
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
@@ -148,6 +149,13 @@ struct Worker<'a, S> {
 }
 
 impl<S: Snapshot> Worker<'_, S> {
+    /// Compiles the scripts now, so that the first batch does not wait for it.
+    fn prepare(&mut self) {
+        let snapshot = self.rules.load_full();
+        let walker = catch_unwind(AssertUnwindSafe(|| snapshot.walker()));
+        self.current = walker.ok().map(|walk| (snapshot, walk));
+    }
+
     fn map(&mut self, job: Job) -> Box<MappedBatch> {
         let Job { batch, answer, deadline, permit, .. } = job;
         let snapshot = self.rules.load_full();

@@ -142,7 +142,10 @@ impl StdinSource {
             }
         };
         if stopped {
-            warn!(line = reading.reached, "Standard input was left at this line.");
+            warn!(
+                line = reading.reached,
+                "Standard input was left; this is the last line that is safe."
+            );
         }
         Ok(reading.sum)
     }
@@ -152,11 +155,18 @@ struct Reading<R> {
     lines: Lines<R>,
     event_path: Option<Vec<String>>,
     progress: Arc<Progress>,
-    /// Answers that are still to come, and the number of their events, in order.
-    under_way: VecDeque<(u64, Acknowledged)>,
+    /// Answers that are still to come, in order.
+    under_way: VecDeque<UnderWay>,
     sum: Summary,
-    /// The last line that the pipeline took.
+    /// The last line that is safe.
     reached: u64,
+}
+
+/// A batch that the pipeline took and has not answered yet.
+struct UnderWay {
+    events: u64,
+    last_line: u64,
+    answer: Acknowledged,
 }
 
 impl<R: AsyncRead + Unpin> Reading<R> {
@@ -214,7 +224,7 @@ impl<R: AsyncRead + Unpin> Reading<R> {
         intake: &S,
     ) -> Result<(), StdinError> {
         let events = elements.len() as u64;
-        let last = elements.last().map_or(0, |element| element.position);
+        let last_line = elements.last().map_or(0, |element| element.position);
         let sizes = elements.iter().filter_map(|element| element.json.as_ref().ok());
         let size: usize = sizes.map(Bytes::len).sum();
         let batch = Batch {
@@ -225,8 +235,8 @@ impl<R: AsyncRead + Unpin> Reading<R> {
             client_ip: None,
         };
         let submitted = intake.submit(batch, Duration::MAX, Ack::Buffered).await;
-        self.under_way.push_back((events, submitted.map_err(StdinError::Refused)?));
-        self.reached = last;
+        let answer = submitted.map_err(StdinError::Refused)?;
+        self.under_way.push_back(UnderWay { events, last_line, answer });
         let labels =
             [("component_id", "stdin"), ("component_kind", "source"), ("component_type", "stdin")];
         counter!("component_received_events_total", &labels).increment(events);
@@ -239,10 +249,12 @@ impl<R: AsyncRead + Unpin> Reading<R> {
 
     async fn wait_for_one(&mut self) -> Result<(), StdinError> {
         // Taken out only when it is done, so that a stop in between loses nothing.
-        let Some((events, next)) = self.under_way.front_mut() else { return Ok(()) };
-        let (events, answer) = (*events, next.await);
+        let Some(next) = self.under_way.front_mut() else { return Ok(()) };
+        let (events, last_line) = (next.events, next.last_line);
+        let answer = (&mut next.answer).await;
         self.under_way.pop_front();
         let summary = answer.map_err(StdinError::Refused)?;
+        self.reached = last_line;
         self.progress.events.fetch_add(events, Ordering::Relaxed);
         self.sum.received += summary.received;
         self.sum.buffered += summary.buffered;

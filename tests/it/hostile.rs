@@ -126,6 +126,37 @@ fn the_gateway_refuses_a_body_over_the_limit_and_goes_on() {
 }
 
 #[test]
+fn a_client_that_closes_its_side_is_answered_and_its_event_counts() {
+    use std::io::{Read, Write};
+    let stack = Stack::start("");
+    for n in 0..5 {
+        let body =
+            json!({"userId": "half", "event": "Left", "messageId": format!("h{n}")}).to_string();
+        let request = format!(
+            "POST /v1/track HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Length: {}\r\n\r\n{body}",
+            AUTH.1,
+            body.len()
+        );
+        let mut stream = std::net::TcpStream::connect(stack.gateway).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+    }
+    assert_eq!(stack.settled()["received"], 5);
+    assert_eq!(stack.activities("half", "event").len(), 5);
+}
+
+#[test]
+fn what_fails_is_told_in_the_log_without_its_content() {
+    let stack = Stack::start("");
+    stack.send(&[json!({"type": "page", "userId": "secret-person"})]);
+    eventually("the failure is told", || stack.run.said().contains("failed/script_error 1"));
+    assert!(!stack.run.said().contains("secret-person"), "{}", stack.run.said());
+}
+
+#[test]
 fn a_refused_key_holds_everything_and_readiness_stays_true() {
     let mut stack = Stack::start_with_sandbox("", &["--credentials", "other:credentials"]);
     assert_eq!(

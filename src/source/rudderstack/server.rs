@@ -51,7 +51,8 @@ pub async fn serve<S: Submit>(
     patience: Patience,
 ) {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience.head);
+    // A client may close its side once the request is sent, as pages do that are left.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience.head).half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())
