@@ -30,6 +30,10 @@ const SHARE: usize = ALL_BODIES / 4;
 /// A body must have arrived within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How much of a body that is too large is read away before the answer, in bytes, and for how long.
+const REST: usize = 32 * 1024 * 1024;
+const REST_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Bytes that are unzipped before other requests get their turn.
 const UNZIP_STEP: usize = 64 * 1024;
 
@@ -82,15 +86,21 @@ impl Bodies {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        if body.size_hint().lower() > self.max_body as u64 {
-            return Err(Refusal::TooLarge);
-        }
         let mut bytes = Vec::new();
-        while let Some(frame) = body.frame().await {
+        let mut too_large = body.size_hint().lower() > self.max_body as u64;
+        while !too_large {
+            let Some(frame) = body.frame().await else { return Ok(bytes) };
             let Ok(data) = frame.map_err(|_| Refusal::Unreadable)?.into_data() else { continue };
-            self.extend(&mut bytes, &data, held)?;
+            match self.extend(&mut bytes, &data, held) {
+                Err(Refusal::TooLarge) => too_large = true,
+                extended => extended?,
+            }
         }
-        Ok(bytes)
+        drop(bytes);
+        let rest = pour_away(&mut body);
+        // However it ends, the answer is the same.
+        drop(timeout(REST_TIMEOUT, rest).await);
+        Err(Refusal::TooLarge)
     }
 
     async fn unzip(&self, zipped: &[u8], held: &mut Held) -> Result<Vec<u8>, Refusal> {
@@ -116,6 +126,19 @@ impl Bodies {
         }
         bytes.extend_from_slice(data);
         Ok(())
+    }
+}
+
+/// Reads on without keeping anything. A client that is still writing when the connection closes sees
+/// a broken pipe instead of the answer, and would send the same body again and again.
+async fn pour_away<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
+    let mut rest = REST;
+    while let Some(Ok(frame)) = body.frame().await {
+        let read = frame.data_ref().map_or(0, Bytes::len);
+        match rest.checked_sub(read) {
+            Some(left) => rest = left,
+            None => return,
+        }
     }
 }
 
