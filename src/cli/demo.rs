@@ -6,7 +6,7 @@ mod post;
 mod story;
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rudder_customerio::config::{Config, LoadMode, LogConfig, LogFormat, LogLevel};
 use rudder_customerio::mapping::{Mapping, STACK_BYTES};
 use rudder_customerio::outcome::{LedgerSnapshot, OutcomeKind};
-use rudder_customerio::pipeline::{Pipeline, Surroundings, stop};
+use rudder_customerio::pipeline::{Pipeline, Render, Surroundings, stop};
 use rudder_customerio::sandbox::{Options, RunningSandbox, Sandbox};
 use rudder_customerio::telemetry::{logging, recorder};
 use serde_json::json;
@@ -86,16 +86,11 @@ async fn show(args: &DemoArgs, globals: &Globals) -> Result<ExitCode, String> {
     let folder = tempfile::tempdir().map_err(|e| format!("cannot make a temporary folder: {e}"))?;
     // Own events are told from the log, so it keeps their bodies whole.
     let options = Options { log_requests: 200, log_body_bytes: 500_000, ..Options::default() };
-    let sandbox = Sandbox::builder().options(options).bind(near(8090).to_string()).start().await;
+    let sandbox = start_sandbox(options).await;
     let sandbox = sandbox.map_err(|e| format!("cannot start the sandbox: {e}"))?;
-    let config = config(folder.path(), &sandbox)?;
     let render = recorder::install().map_err(|e| format!("cannot set up metrics: {e}"))?;
-    let render = Arc::new(move || render.render());
-    let surroundings = Surroundings { render: Some(render), ..Surroundings::default() };
-    let pipeline = Pipeline::start(config.clone(), surroundings).await.map_err(|faults| {
-        output::report(&faults, globals.color);
-        "the demo cannot start".to_owned()
-    })?;
+    let render: Render = Arc::new(move || render.render());
+    let (config, pipeline) = start_pipeline(folder.path(), &sandbox, &render, globals).await?;
     let gateway = *pipeline.addresses().first().ok_or("the gateway does not listen")?;
     tell(&format!(
         "A gateway for RudderStack SDKs listens on http://{gateway}, and a local Customer.io on {}.\n\
@@ -134,21 +129,54 @@ async fn show(args: &DemoArgs, globals: &Globals) -> Result<ExitCode, String> {
     Ok(ExitCode::from(if as_expected { exit::SUCCESS } else { exit::FAILURE }))
 }
 
-/// Returns the usual address, or a free one if it is in use.
-fn near(port: u16) -> SocketAddr {
-    let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    match TcpListener::bind(at(port)) {
-        Ok(_) => at(port),
-        Err(_) => at(0),
+fn loopback(port: u16) -> String {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string()
+}
+
+/// Starts the sandbox on its usual port, or on a free one if that is in use.
+async fn start_sandbox(options: Options) -> std::io::Result<RunningSandbox> {
+    let on = |port| Sandbox::builder().options(options.clone()).bind(loopback(port)).start();
+    match on(8090).await {
+        Ok(sandbox) => Ok(sandbox),
+        Err(_) => on(0).await,
     }
 }
 
-fn config(folder: &Path, sandbox: &RunningSandbox) -> Result<Config, String> {
+/// Starts the pipeline on the usual ports, or on free ones if one of them is in use.
+async fn start_pipeline(
+    folder: &Path,
+    sandbox: &RunningSandbox,
+    render: &Render,
+    globals: &Globals,
+) -> Result<(Config, Pipeline), String> {
+    let mut found = Vec::new();
+    for (gateway, admin) in [(8080, 9797), (0, 0)] {
+        let config = config(folder, sandbox, gateway, admin)?;
+        let render = Some(Arc::clone(render));
+        let surroundings = Surroundings { render, ..Surroundings::default() };
+        match Pipeline::start(config.clone(), surroundings).await {
+            Ok(pipeline) => return Ok((config, pipeline)),
+            Err(faults) => found = faults,
+        }
+        if found.iter().any(|fault| fault.code != "listen") {
+            break;
+        }
+    }
+    output::report(&found, globals.color);
+    Err("the demo cannot start".to_owned())
+}
+
+fn config(
+    folder: &Path,
+    sandbox: &RunningSandbox,
+    gateway: u16,
+    admin: u16,
+) -> Result<Config, String> {
     let text = json!({
         "data_dir": folder,
         "sources": [{
             "type": "rudderstack",
-            "listen": near(8080).to_string(),
+            "listen": loopback(gateway),
             "write_keys": [{ "key": WRITE_KEY, "name": "demo", "source_type": "web" }],
         }],
         "consent": { "rules": [{ "provider": "oneTrust", "consents": ["C0004"] }] },
@@ -159,7 +187,7 @@ fn config(folder: &Path, sandbox: &RunningSandbox) -> Result<Config, String> {
             // The sandbox applies at once, so that nobody has to wait for Customer.io's processing.
             "merge_settle": "0s",
         },
-        "admin": { "listen": near(9797).to_string() },
+        "admin": { "listen": loopback(admin) },
     });
     let parsed = Config::parse(&text.to_string(), "demo", LoadMode::Full, &|_| None);
     parsed.map(|(config, _)| config).map_err(|faults| {
