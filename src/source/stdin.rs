@@ -327,6 +327,47 @@ mod tests {
         (recorder.elements(), summary)
     }
 
+    /// Takes everything, and answers once there is a permit for it.
+    #[derive(Clone)]
+    struct Slow(Arc<Semaphore>);
+
+    impl Submit for Slow {
+        async fn submit(
+            &self,
+            batch: Batch,
+            _wait: Duration,
+            _ack: Ack,
+        ) -> Result<Acknowledged, Refused> {
+            let (answers, received) = (Arc::clone(&self.0), batch.elements.len() as u64);
+            let answer = async move {
+                answers.acquire().await.unwrap().forget();
+                Ok(Summary { received, ..Summary::default() })
+            };
+            Ok(answer.boxed())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_is_safe_once_its_batch_is_answered_and_not_before() {
+        let slow = Slow(Arc::new(Semaphore::new(0)));
+        let mut reading = Reading {
+            lines: Lines::new(&b""[..], MAX_LINE),
+            event_path: None,
+            progress: Arc::default(),
+            under_way: VecDeque::new(),
+            sum: Summary::default(),
+            reached: 0,
+        };
+        for position in [4, 9] {
+            let json = Ok(Bytes::from_static(b"{}"));
+            reading.hand_in(vec![Incoming { json, position }], &slow).await.unwrap();
+        }
+        assert_eq!(reading.reached, 0);
+        slow.0.add_permits(1);
+        reading.wait_for_one().await.unwrap();
+        assert_eq!((reading.reached, reading.sum.received), (4, 1));
+    }
+
     #[tokio::test]
     async fn lines_are_events_with_their_numbers() {
         let (elements, summary) =
