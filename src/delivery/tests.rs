@@ -613,19 +613,18 @@ async fn an_outage_of_any_length_gives_nothing_up() {
     assert_eq!(world.counts(), (6, 0));
 }
 
+/// Refuses the operations whose name begins with an `a`.
+fn refusing_a() -> Arc<Fake> {
+    let verdict = |name: &String| match name.as_bytes()[0] {
+        b'a' => Verdict::Rejected(refusal("no")),
+        _ => Verdict::Delivered,
+    };
+    Fake::new(move |_, names| Reply::Items(names.iter().map(verdict).collect()))
+}
+
 #[tokio::test]
 async fn letters_that_cannot_be_written_keep_their_events() {
-    let mut world = World::new(Fake::new(|_, names| {
-        Reply::Items(
-            names
-                .iter()
-                .map(|n| match n.as_bytes()[0] {
-                    b'a' => Verdict::Rejected(refusal("no")),
-                    _ => Verdict::Delivered,
-                })
-                .collect(),
-        )
-    }));
+    let mut world = World::new(refusing_a());
     // Room for one letter and a half.
     world.letters.max_size = 600;
     world.put_each(&["a1"]).await;

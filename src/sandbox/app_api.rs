@@ -4,13 +4,11 @@
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Method, Request, Response};
-use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
-use super::control::parameter;
 use super::engine::Engine;
 use super::operation::{Identifier, ObjectIdentifier};
-use super::request::{json_answer, meta_error};
+use super::request::{json_answer, meta_error, parameter, segments};
 use super::workspace::view::PersonView;
 
 pub(super) fn answer(engine: &mut Engine, request: &Request<Bytes>) -> Response<Bytes> {
@@ -21,13 +19,7 @@ pub(super) fn answer(engine: &mut Engine, request: &Request<Bytes>) -> Response<
     if *request.method() != Method::GET {
         return meta_error(405, "method not allowed");
     }
-    let decoded: Vec<String> = request
-        .uri()
-        .path()
-        .split('/')
-        .skip(2)
-        .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned())
-        .collect();
+    let decoded = segments(request.uri());
     let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
     let query = |name: &str| parameter(request.uri().query(), name);
     let body = match parts.as_slice() {

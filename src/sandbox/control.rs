@@ -4,7 +4,6 @@
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Method, Request, Response};
-use percent_encoding::percent_decode_str;
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -13,7 +12,7 @@ use super::engine::Engine;
 use super::fault::Rule;
 use super::operation::Identifier;
 use super::options::Span;
-use super::request::{FromElsewhere, json_answer, meta_error};
+use super::request::{FromElsewhere, json_answer, meta_error, parameter, segments};
 
 /// People that a search returns at most.
 const SEARCH_LIMIT: usize = 1000;
@@ -22,13 +21,7 @@ pub(super) fn answer(engine: &mut Engine, request: &Request<Bytes>) -> Response<
     if !may_control(engine, request) {
         return meta_error(403, "only from this machine, or with the control token");
     }
-    let decoded: Vec<String> = request
-        .uri()
-        .path()
-        .split('/')
-        .skip(2)
-        .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned())
-        .collect();
+    let decoded = segments(request.uri());
     let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
     let query = |name: &str| parameter(request.uri().query(), name);
     let number = |name: &str| query(name).and_then(|text| text.parse::<u64>().ok());
@@ -127,14 +120,6 @@ fn set_clock(engine: &mut Engine, body: &[u8]) -> Response<Bytes> {
     let now = engine.clock.now();
     engine.workspace.settle(now);
     json_answer(200, &json!({"now": now}))
-}
-
-/// Reads a parameter of a query.
-pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
-    let mut pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
-    let (_, value) = pairs.find(|(given, _)| *given == name)?;
-    let value = value.replace('+', " ");
-    Some(percent_decode_str(&value).decode_utf8_lossy().into_owned())
 }
 
 fn shown<T: Serialize + ?Sized>(value: &T) -> Response<Bytes> {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode, Uri};
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::validate::ItemError;
@@ -112,4 +113,19 @@ pub(super) fn batch_errors(status: u16, errors: &[(usize, ItemError)]) -> Respon
         })
     };
     json_answer(status, &json!({"errors": errors.iter().map(one).collect::<Vec<_>>()}))
+}
+
+/// Returns the decoded segments of a path below its first, such as `["people", "1"]` of
+/// `/_sandbox/people/1`.
+pub(super) fn segments(uri: &Uri) -> Vec<String> {
+    let decoded = |part| percent_decode_str(part).decode_utf8_lossy().into_owned();
+    uri.path().split('/').skip(2).map(decoded).collect()
+}
+
+/// Reads a parameter of a query.
+pub(super) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
+    let mut pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(given, _)| *given == name)?;
+    let value = value.replace('+', " ");
+    Some(percent_decode_str(&value).decode_utf8_lossy().into_owned())
 }

@@ -4,17 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn letters_that_wait_count_among_the_bytes_that_are_read_ahead() {
-    let mut world = World::new(Fake::new(|_, names| {
-        Reply::Items(
-            names
-                .iter()
-                .map(|n| match n.as_bytes()[0] {
-                    b'a' => Verdict::Rejected(refusal("no")),
-                    _ => Verdict::Delivered,
-                })
-                .collect(),
-        )
-    }));
+    let mut world = World::new(refusing_a());
     // Room for one letter and a half.
     world.letters.max_size = 600;
     world.pace.read_ahead_bytes = 1;
