@@ -1,8 +1,9 @@
-//! Where mapped events wait for delivery: the interface, and the buffer in memory.
+//! Where mapped events wait for delivery: the interface, and the buffers on disk and in memory.
 //!
 //! `append` answers once the events are safe; `read` gives them in order of arrival, each once;
-//! `settle` lets go of one whose every operation has ended.
+//! `fetch` gives one again; `settle` lets go of one whose every operation has ended.
 
+pub mod disk;
 pub mod memory;
 
 use std::sync::Arc;
@@ -14,10 +15,16 @@ use futures_util::future::BoxFuture;
 use crate::event::Original;
 use crate::event::identity::IdInput;
 use crate::operation::Operations;
+use crate::outcome::{LedgerSnapshot, Outcome, Tally};
 
 /// Position of an event in the buffer; grows by one per event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sequence(pub u64);
+
+/// The name of a dead letter, by which a replay is done once: the first 128 bits of its line's
+/// SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LetterId(pub u128);
 
 /// One event that waits.
 #[derive(Clone, Debug)]
@@ -32,6 +39,8 @@ pub struct Stored {
     pub received_at: DateTime<Utc>,
     /// Label of its source.
     pub source: Arc<str>,
+    /// The dead letter of which it is a replay.
+    pub letter: Option<LetterId>,
 }
 
 impl Stored {
@@ -78,12 +87,39 @@ pub trait Buffer: Send + Sync + std::fmt::Debug {
     /// When the future is dropped before it answers, nothing is stored: callers limit their wait.
     fn append(&self, events: Vec<Stored>) -> BoxFuture<'_, Result<Sequence, AppendError>>;
 
-    /// Returns up to `limit` further events in order, waiting until there is at least one; an
-    /// empty list means that the buffer is closed and read to its end.
-    fn read(&self, limit: usize) -> BoxFuture<'_, Vec<(Sequence, Arc<Stored>)>>;
+    /// Returns further events in order, each once, waiting until there is at least one: up to
+    /// `events`, and no further one once they weigh `bytes` together. An empty list means that the
+    /// buffer is closed and read to its end.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped before it answers, the events are handed out by the next call.
+    fn read(&self, events: usize, bytes: u64) -> BoxFuture<'_, Vec<(Sequence, Arc<Stored>)>>;
 
-    /// Lets go of events that have ended.
-    fn settle(&self, events: &[Sequence]);
+    /// Returns events again that were read and not settled, in the order asked for.
+    ///
+    /// # Errors
+    ///
+    /// Text for the operator: the store cannot be read now, or does not hold one of them.
+    fn fetch(&self, events: Vec<Sequence>) -> BoxFuture<'_, Result<Vec<Arc<Stored>>, String>>;
+
+    /// Lets go of events that have ended; durable within 100 ms, and once [`Buffer::flush`] answers.
+    fn settle(&self, events: &[(Sequence, Outcome)]);
+
+    /// Enters endings of events that were never stored into the ledger of all lives, within 100 ms.
+    /// Each counts as received, too; `ended.received` and `ended.buffered` are not looked at.
+    fn record(&self, ended: &Tally);
+
+    /// Returns once everything that was settled and recorded is durable, or cannot become so.
+    fn flush(&self) -> BoxFuture<'_, ()>;
+
+    /// Returns the ledger of all lives of the store (`recovered` is 0: it cancels out), if it keeps
+    /// one.
+    fn all_lives(&self) -> Option<LedgerSnapshot>;
+
+    /// Tells which of these dead letters were replayed into the store, in this life or another:
+    /// their events were stored in the same commit that remembers this.
+    fn replayed(&self, letters: Vec<LetterId>) -> BoxFuture<'_, Result<Vec<bool>, String>>;
 
     /// Refuses further appends; `read` ends after the last stored event.
     fn close(&self);

@@ -25,7 +25,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::buffer::{Buffer, Sequence};
-use crate::config::CustomerIoConfig;
+use crate::config::{BatchConfig, CustomerIoConfig, RetryConfig};
+use crate::diagnostic::Diagnostic;
 use crate::outcome::Outcome;
 
 pub use client::Client;
@@ -99,8 +100,42 @@ pub trait Destination: Send + Sync + std::fmt::Debug {
     /// Sends `{"batch":[…]}` of the given bodies and reads the answer. `attempt` counts from 0.
     fn send(&self, bodies: Vec<bytes::Bytes>, attempt: u32) -> BoxFuture<'_, Reply>;
 
-    /// Asks the region endpoint whether the credentials work.
+    /// Asks the region endpoint whether the credentials work, after reading those again that come
+    /// from files.
     fn probe(&self) -> BoxFuture<'_, Result<(), Hold>>;
+
+    /// Takes over what may change while it runs: credentials, and what an answer means.
+    ///
+    /// # Errors
+    ///
+    /// Diagnostics of values that cannot be used; then everything stays as it was.
+    fn reconfigure(&self, _config: &CustomerIoConfig) -> Result<(), Vec<Diagnostic>> {
+        Ok(())
+    }
+}
+
+/// What of a delivery may change while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Sustained requests per second.
+    pub requests_per_second: u32,
+    /// Requests that may leave at once.
+    pub burst: u32,
+    /// How requests are filled.
+    pub batch: BatchConfig,
+    /// What is tried again, and for how long.
+    pub retry: RetryConfig,
+}
+
+impl From<&CustomerIoConfig> for Tuning {
+    fn from(config: &CustomerIoConfig) -> Self {
+        Self {
+            requests_per_second: config.requests_per_second,
+            burst: config.burst,
+            batch: config.batch.clone(),
+            retry: config.retry.clone(),
+        }
+    }
 }
 
 /// State for `/status` and metrics.

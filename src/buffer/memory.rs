@@ -3,17 +3,17 @@
 //! An event counts against the bound from its append to its settlement, read or not. Appends that
 //! wait for room wait in a queue, so that a large batch is not starved by small ones behind it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{AppendError, Buffer, BufferStats, Sequence, Stored};
+use super::{AppendError, Buffer, BufferStats, LetterId, Sequence, Stored};
 use crate::config::WhenFull;
+use crate::outcome::{LedgerSnapshot, Outcome, Tally};
 
 /// How long an append waits for room with `when_full: wait`. Senders give up on a request that
 /// hangs for 60 s, so the answer has to come well before.
@@ -42,8 +42,9 @@ pub struct MemoryBuffer {
 #[derive(Debug, Default)]
 struct Shelf {
     next: u64,
-    unread: VecDeque<(Sequence, Arc<Stored>)>,
+    unread: VecDeque<Sequence>,
     unsettled: BTreeMap<Sequence, Held>,
+    replayed: HashSet<LetterId>,
     bytes: u64,
     closed: bool,
     /// An append did not fit, and nothing was settled since.
@@ -52,8 +53,8 @@ struct Shelf {
 
 #[derive(Debug)]
 struct Held {
+    event: Arc<Stored>,
     bytes: u64,
-    received_at: DateTime<Utc>,
 }
 
 impl MemoryBuffer {
@@ -111,14 +112,14 @@ impl MemoryBuffer {
         timeout(self.patience, waiting).await.unwrap_or(Err(AppendError::Full(RETRY_AFTER)))
     }
 
-    async fn read_in_turn(&self, limit: usize) -> Vec<(Sequence, Arc<Stored>)> {
+    async fn read_in_turn(&self, events: usize, bytes: u64) -> Vec<(Sequence, Arc<Stored>)> {
         let _turn = self.read_turn.lock().await;
         loop {
             {
                 let mut shelf = self.shelf();
-                let n = limit.max(1).min(shelf.unread.len());
+                let n = shelf.portion(events, bytes);
                 if n > 0 || shelf.closed {
-                    return shelf.unread.drain(..n).collect();
+                    return shelf.hand_out(n);
                 }
             }
             self.news.notified().await;
@@ -134,10 +135,30 @@ impl Shelf {
             let bytes = event.bytes();
             self.next += 1;
             self.bytes += bytes;
-            self.unsettled.insert(sequence, Held { bytes, received_at: event.received_at });
-            self.unread.push_back((sequence, Arc::new(event)));
+            self.replayed.extend(event.letter);
+            self.unsettled.insert(sequence, Held { event: Arc::new(event), bytes });
+            self.unread.push_back(sequence);
         }
         first
+    }
+
+    /// Returns how many of the unread events a read of these bounds takes.
+    fn portion(&self, events: usize, bytes: u64) -> usize {
+        let mut sum = 0_u64;
+        let fits = |sequence: &&Sequence| {
+            let fits = sum < bytes.max(1);
+            sum += self.unsettled.get(sequence).map_or(0, |held| held.bytes);
+            fits
+        };
+        self.unread.iter().take(events.max(1)).take_while(fits).count()
+    }
+
+    fn hand_out(&mut self, n: usize) -> Vec<(Sequence, Arc<Stored>)> {
+        let event = |sequence: Sequence| {
+            let held = self.unsettled.get(&sequence)?;
+            Some((sequence, Arc::clone(&held.event)))
+        };
+        self.unread.drain(..n).filter_map(event).collect()
     }
 }
 
@@ -146,14 +167,24 @@ impl Buffer for MemoryBuffer {
         Box::pin(self.append_in_turn(events))
     }
 
-    fn read(&self, limit: usize) -> BoxFuture<'_, Vec<(Sequence, Arc<Stored>)>> {
-        Box::pin(self.read_in_turn(limit))
+    fn read(&self, events: usize, bytes: u64) -> BoxFuture<'_, Vec<(Sequence, Arc<Stored>)>> {
+        Box::pin(self.read_in_turn(events, bytes))
     }
 
-    fn settle(&self, events: &[Sequence]) {
+    fn fetch(&self, events: Vec<Sequence>) -> BoxFuture<'_, Result<Vec<Arc<Stored>>, String>> {
+        let shelf = self.shelf();
+        let event = |sequence: &Sequence| match shelf.unsettled.get(sequence) {
+            Some(held) => Ok(Arc::clone(&held.event)),
+            None => Err(format!("the buffer does not hold event {}", sequence.0)),
+        };
+        let events = events.iter().map(event).collect();
+        Box::pin(std::future::ready(events))
+    }
+
+    fn settle(&self, events: &[(Sequence, Outcome)]) {
         {
             let mut shelf = self.shelf();
-            for sequence in events {
+            for (sequence, _) in events {
                 if let Some(held) = shelf.unsettled.remove(sequence) {
                     shelf.bytes -= held.bytes;
                     shelf.short_of_room = false;
@@ -161,6 +192,22 @@ impl Buffer for MemoryBuffer {
             }
         }
         self.room.notify_one();
+    }
+
+    fn record(&self, _ended: &Tally) {}
+
+    fn flush(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn all_lives(&self) -> Option<LedgerSnapshot> {
+        None
+    }
+
+    fn replayed(&self, letters: Vec<LetterId>) -> BoxFuture<'_, Result<Vec<bool>, String>> {
+        let shelf = self.shelf();
+        let replayed = letters.iter().map(|letter| shelf.replayed.contains(letter)).collect();
+        Box::pin(std::future::ready(Ok(replayed)))
     }
 
     fn close(&self) {
@@ -176,7 +223,7 @@ impl Buffer for MemoryBuffer {
             events: shelf.unsettled.len() as u64,
             bytes: shelf.bytes,
             max_bytes: self.max_bytes,
-            oldest: shelf.unsettled.first_key_value().map(|(_, held)| held.received_at),
+            oldest: shelf.unsettled.first_key_value().map(|(_, held)| held.event.received_at),
             unavailable: (full && !shelf.unsettled.is_empty()).then(|| "buffer is full".to_owned()),
         }
     }
@@ -189,6 +236,7 @@ impl Buffer for MemoryBuffer {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use chrono::DateTime;
     use futures_util::FutureExt;
 
     use super::*;
@@ -209,6 +257,7 @@ mod tests {
             id_input: IdInput::default(),
             received_at: DateTime::from_timestamp(second, 0).unwrap(),
             source: Arc::from("test"),
+            letter: None,
         }
     }
 
@@ -216,8 +265,12 @@ mod tests {
         Arc::new(MemoryBuffer::new(events * event(0).bytes(), when_full))
     }
 
+    fn delivered(sequences: &[u64]) -> Vec<(Sequence, Outcome)> {
+        sequences.iter().map(|n| (Sequence(*n), Outcome::Delivered)).collect()
+    }
+
     async fn sequences(buffer: &MemoryBuffer, limit: usize) -> Vec<u64> {
-        buffer.read(limit).await.into_iter().map(|(sequence, _)| sequence.0).collect()
+        buffer.read(limit, u64::MAX).await.into_iter().map(|(sequence, _)| sequence.0).collect()
     }
 
     #[tokio::test]
@@ -227,7 +280,10 @@ mod tests {
         assert_eq!(buffer.append(vec![event(3)]).await, Ok(Sequence(2)));
         assert_eq!(sequences(&buffer, 2).await, [0, 1]);
         assert_eq!(sequences(&buffer, 2).await, [2]);
-        assert!(buffer.read(2).now_or_never().is_none(), "nothing further may be handed out");
+        assert!(
+            buffer.read(2, u64::MAX).now_or_never().is_none(),
+            "nothing further may be handed out"
+        );
     }
 
     #[tokio::test]
@@ -248,7 +304,7 @@ mod tests {
         let refused = buffer.append(vec![event(2)]).await;
         assert!(matches!(refused, Err(AppendError::Full(_))));
         assert!(buffer.stats().unavailable.is_some());
-        buffer.settle(&[Sequence(0), Sequence(0), Sequence(77)]);
+        buffer.settle(&delivered(&[0, 0, 77]));
         assert_eq!(buffer.append(vec![event(2)]).await, Ok(Sequence(1)));
     }
 
@@ -271,9 +327,9 @@ mod tests {
         assert!((&mut large).now_or_never().is_none());
         let mut small = buffer.append(vec![event(4)]);
         assert!((&mut small).now_or_never().is_none(), "it would fit, but it is not its turn");
-        buffer.settle(&[Sequence(0)]);
+        buffer.settle(&delivered(&[0]));
         assert_eq!(large.await, Ok(Sequence(1)));
-        buffer.settle(&[Sequence(1)]);
+        buffer.settle(&delivered(&[1]));
         assert_eq!(small.await, Ok(Sequence(3)));
     }
 
@@ -293,7 +349,7 @@ mod tests {
         let buffer = room_for(1, WhenFull::Refuse);
         assert_eq!(buffer.append(vec![event(1), event(2)]).await, Ok(Sequence(0)));
         assert!(buffer.append(vec![event(3)]).await.is_err());
-        buffer.settle(&[Sequence(0), Sequence(1)]);
+        buffer.settle(&delivered(&[0, 1]));
         assert_eq!(buffer.stats().bytes, 0);
         assert_eq!(buffer.append(vec![event(3)]).await, Ok(Sequence(2)));
     }
@@ -327,11 +383,42 @@ mod tests {
     async fn the_oldest_is_the_first_that_is_not_settled() {
         let buffer = room_for(9, WhenFull::Wait);
         buffer.append(vec![event(1), event(2), event(3)]).await.unwrap();
-        buffer.settle(&[Sequence(1)]);
+        buffer.settle(&delivered(&[1]));
         assert_eq!(buffer.stats().oldest.unwrap().timestamp(), 1);
-        buffer.settle(&[Sequence(0)]);
+        buffer.settle(&delivered(&[0]));
         let stats = buffer.stats();
         assert_eq!(stats.oldest.unwrap().timestamp(), 3);
         assert_eq!((stats.events, stats.bytes), (1, event(0).bytes()));
+    }
+
+    #[tokio::test]
+    async fn a_read_stops_behind_the_event_with_which_its_bytes_are_reached() {
+        let buffer = room_for(9, WhenFull::Wait);
+        buffer.append((0..5).map(event).collect()).await.unwrap();
+        let size = event(0).bytes();
+        assert_eq!(buffer.read(9, size + 1).await.len(), 2);
+        assert_eq!(buffer.read(9, size).await.len(), 1);
+        assert_eq!(buffer.read(9, 0).await.len(), 1, "never none");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_settled_can_be_fetched_again() {
+        let buffer = room_for(9, WhenFull::Wait);
+        buffer.append((0..3).map(event).collect()).await.unwrap();
+        let fetched = buffer.fetch(vec![Sequence(2), Sequence(0)]).await.unwrap();
+        let seconds: Vec<_> = fetched.iter().map(|e| e.received_at.timestamp()).collect();
+        assert_eq!(seconds, [2, 0]);
+        buffer.settle(&delivered(&[2]));
+        assert!(buffer.fetch(vec![Sequence(2)]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_replayed_letter_is_remembered_beyond_its_settlement() {
+        let buffer = room_for(9, WhenFull::Wait);
+        let letter = Some(LetterId(7));
+        buffer.append(vec![Stored { letter, ..event(0) }]).await.unwrap();
+        buffer.settle(&delivered(&[0]));
+        let replayed = buffer.replayed(vec![LetterId(7), LetterId(8)]).await.unwrap();
+        assert_eq!(replayed, [true, false]);
     }
 }

@@ -27,7 +27,7 @@ section! {
         /// supported yet.
         r#type: () as Memory = "memory",
         /// What a disk buffer does with a database that does not open: `stop` or `set_aside`.
-        on_corruption: () as OnCorruption = "stop",
+        on_corruption: OnCorruption as Choice = "stop",
     }
 }
 
@@ -58,24 +58,13 @@ impl Form<()> for Memory {
     }
 }
 
-/// `buffer.on_corruption`, which says nothing about a buffer in memory.
-struct OnCorruption;
-
-impl Form<()> for OnCorruption {
-    fn decode(node: &Node, cx: &mut Context<'_>) -> Option<()> {
-        match <Text as Form<String>>::decode(node, cx)?.as_str() {
-            "stop" => Some(()),
-            "set_aside" => {
-                let message = "`set_aside` has no effect on a buffer in memory";
-                cx.warning(node.at, "no_effect", message, "leave the key out");
-                Some(())
-            }
-            _ => cx.error(node.at, "unknown_value", "expected one of `stop`, `set_aside`", ""),
-        }
-    }
-
-    fn schema() -> Value {
-        json!({ "enum": [ "stop", "set_aside" ] })
+choice! {
+    /// What a disk buffer does with what it cannot read.
+    pub enum OnCorruption {
+        /// It stops, and says what to do.
+        Stop = "stop",
+        /// It puts it aside under a dated name, and goes on.
+        SetAside = "set_aside",
     }
 }
 

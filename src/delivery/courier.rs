@@ -107,7 +107,7 @@ pub struct Courier {
     successes: u64,
 
     letters: Letters,
-    settled: Vec<Sequence>,
+    settled: Vec<(Sequence, Outcome)>,
 }
 
 impl Courier {
@@ -226,7 +226,7 @@ impl Courier {
         let Some(load) = self.book.end(slot, delivered, now) else { return };
         match self.events.end(&load, ending) {
             None => {}
-            Some(Ended::Delivered(sequence)) => self.settled.push(sequence),
+            Some(Ended::Delivered(sequence)) => self.settled.push((sequence, Outcome::Delivered)),
             Some(Ended::Rejected(sequence, letter)) => self.letters.add(sequence, *letter),
         }
     }
@@ -237,15 +237,14 @@ impl Courier {
             return;
         }
         self.ends.buffer.settle(&self.settled);
-        for sequence in self.settled.drain(..) {
-            (self.ends.on_settled)(sequence, &Outcome::Delivered);
+        for (sequence, outcome) in self.settled.drain(..) {
+            (self.ends.on_settled)(sequence, &outcome);
         }
     }
 
     fn written(&mut self, written: letters::Written, now: Instant) {
         let Some(done) = self.letters.written(written, now) else { return };
-        let sequences: Vec<_> = done.iter().map(|(sequence, _)| *sequence).collect();
-        self.ends.buffer.settle(&sequences);
+        self.ends.buffer.settle(&done);
         for (sequence, outcome) in &done {
             (self.ends.on_settled)(*sequence, outcome);
         }

@@ -31,6 +31,7 @@ fn stored(number: usize, operation: Value) -> Stored {
         id_input,
         received_at: DateTime::UNIX_EPOCH,
         source: "test".into(),
+        letter: None,
     }
 }
 

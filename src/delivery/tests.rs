@@ -82,6 +82,7 @@ pub(super) fn event(operations: &[&str]) -> Stored {
         id_input: Default::default(),
         received_at: DateTime::UNIX_EPOCH,
         source: "test".into(),
+        letter: None,
     }
 }
 

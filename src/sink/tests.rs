@@ -8,11 +8,11 @@ use futures_util::future::BoxFuture;
 
 use super::*;
 use crate::buffer::memory::MemoryBuffer;
-use crate::buffer::{AppendError, Sequence, Stored};
+use crate::buffer::{AppendError, LetterId, Sequence, Stored};
 use crate::config::{Config, LoadMode, WhenFull};
 use crate::delivery::{Hold, Reply, Verdict};
 use crate::mapping::Scripts;
-use crate::outcome::OutcomeKind;
+use crate::outcome::{Outcome, OutcomeKind, Tally};
 use crate::pipeline::tests::write_small_scripts;
 use crate::source::{Incoming, Origin};
 
@@ -76,11 +76,26 @@ impl Buffer for Odd {
         }
         .boxed()
     }
-    fn read(&self, limit: usize) -> BoxFuture<'_, Vec<(Sequence, Arc<Stored>)>> {
-        self.inner.read(limit)
+    fn read(&self, events: usize, bytes: u64) -> BoxFuture<'_, Vec<(Sequence, Arc<Stored>)>> {
+        self.inner.read(events, bytes)
     }
-    fn settle(&self, events: &[Sequence]) {
+    fn fetch(&self, events: Vec<Sequence>) -> BoxFuture<'_, Result<Vec<Arc<Stored>>, String>> {
+        self.inner.fetch(events)
+    }
+    fn settle(&self, events: &[(Sequence, Outcome)]) {
         self.inner.settle(events);
+    }
+    fn record(&self, ended: &Tally) {
+        self.inner.record(ended);
+    }
+    fn flush(&self) -> BoxFuture<'_, ()> {
+        self.inner.flush()
+    }
+    fn all_lives(&self) -> Option<LedgerSnapshot> {
+        self.inner.all_lives()
+    }
+    fn replayed(&self, letters: Vec<LetterId>) -> BoxFuture<'_, Result<Vec<bool>, String>> {
+        self.inner.replayed(letters)
     }
     fn close(&self) {
         self.inner.close();

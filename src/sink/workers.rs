@@ -238,6 +238,7 @@ impl MappedBatch {
                     id_input,
                     received_at: batch.received_at,
                     source: Arc::clone(&batch.origin.source),
+                    letter: None,
                 });
             }
         }

@@ -6,6 +6,7 @@ use futures_util::FutureExt;
 
 use super::super::progress::Load;
 use super::{Courier, Read};
+use crate::outcome::Outcome;
 
 impl Courier {
     pub(super) fn read(&mut self) {
@@ -28,7 +29,8 @@ impl Courier {
         }
         let buffer = Arc::clone(&self.ends.buffer);
         let limit = room.min(4_096);
-        self.reading = Some(async move { buffer.read(limit).await }.boxed());
+        let room_bytes = self.pace.read_ahead_bytes - bytes;
+        self.reading = Some(async move { buffer.read(limit, room_bytes).await }.boxed());
     }
 
     pub(super) fn enter(&mut self, events: Read) {
@@ -38,7 +40,7 @@ impl Courier {
         for (sequence, stored) in events {
             if stored.operations.is_empty() {
                 // Nothing to send is nothing to wait for.
-                self.settled.push(sequence);
+                self.settled.push((sequence, Outcome::Delivered));
                 continue;
             }
             let event = self.events.insert(sequence, Arc::clone(&stored));

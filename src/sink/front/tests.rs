@@ -11,13 +11,13 @@ use smallvec::SmallVec;
 
 use super::*;
 use crate::buffer::memory::MemoryBuffer;
-use crate::buffer::{AppendError, BufferStats, Sequence, Stored};
+use crate::buffer::{AppendError, BufferStats, LetterId, Sequence, Stored};
 use crate::config::WhenFull;
 use crate::delivery::DeadLetter;
 use crate::event::Original;
 use crate::event::identity::IdInput;
 use crate::operation::{ConflictKeys, Effect, Operation, Operations};
-use crate::outcome::{Outcome, OutcomeKind, ReasonCode};
+use crate::outcome::{LedgerSnapshot, Outcome, OutcomeKind, ReasonCode, Tally};
 use crate::sink::rules::Walk;
 use crate::source::{Batch, Incoming, Origin, Receipt, Refused};
 use crate::stage::{Prepared, Walked};
@@ -115,7 +115,8 @@ fn event_bytes() -> u64 {
     let Walked::Ready(prepared) = walker.walk(&element, &batch(&["ready"], 0)) else { panic!() };
     let Prepared { operations, original, id_input } = *prepared;
     let received_at = chrono::DateTime::UNIX_EPOCH;
-    Stored { operations, original, id_input, received_at, source: "test".into() }.bytes()
+    Stored { operations, original, id_input, received_at, source: "test".into(), letter: None }
+        .bytes()
 }
 
 fn batch(texts: &[&str], first: u64) -> Batch {
@@ -179,7 +180,7 @@ impl Bench {
     async fn bodies(&self, limit: usize) -> Vec<String> {
         let mut bodies = Vec::new();
         while bodies.len() < limit {
-            for (_, stored) in self.buffer.read(limit - bodies.len()).await {
+            for (_, stored) in self.buffer.read(limit - bodies.len(), u64::MAX).await {
                 bodies.push(String::from_utf8(stored.operations[0].body.to_vec()).unwrap());
             }
         }
@@ -188,7 +189,7 @@ impl Bench {
 
     fn settle(&self, sequence: u64) {
         self.front.account.settle(Sequence(sequence), &Outcome::Delivered);
-        self.buffer.settle(&[Sequence(sequence)]);
+        self.buffer.settle(&[(Sequence(sequence), Outcome::Delivered)]);
     }
 
     fn count(&self, kind: OutcomeKind) -> u64 {
@@ -319,7 +320,7 @@ async fn a_kept_event_keeps_nothing_of_what_it_was_received_with() {
     bench.front.intake.submit(whole, Duration::ZERO).await.unwrap().buffered().await.unwrap();
     assert_eq!((bench.buffer.stats().events, bench.drawer.count()), (1, 1));
     assert!(body.is_unique(), "the body is held by an event that was kept");
-    assert_eq!(bench.buffer.read(1).await[0].1.original.raw, "ready");
+    assert_eq!(bench.buffer.read(1, u64::MAX).await[0].1.original.raw, "ready");
     assert_eq!(bench.drawer.letters.lock().unwrap()[0].original.raw, "fail");
 }
 
@@ -419,11 +420,26 @@ impl Buffer for Slow {
         }
         .boxed()
     }
-    fn read(&self, limit: usize) -> BoxFuture<'_, Vec<(Sequence, Arc<Stored>)>> {
-        self.inner.read(limit)
+    fn read(&self, events: usize, bytes: u64) -> BoxFuture<'_, Vec<(Sequence, Arc<Stored>)>> {
+        self.inner.read(events, bytes)
     }
-    fn settle(&self, events: &[Sequence]) {
+    fn fetch(&self, events: Vec<Sequence>) -> BoxFuture<'_, Result<Vec<Arc<Stored>>, String>> {
+        self.inner.fetch(events)
+    }
+    fn settle(&self, events: &[(Sequence, Outcome)]) {
         self.inner.settle(events);
+    }
+    fn record(&self, ended: &Tally) {
+        self.inner.record(ended);
+    }
+    fn flush(&self) -> BoxFuture<'_, ()> {
+        self.inner.flush()
+    }
+    fn all_lives(&self) -> Option<LedgerSnapshot> {
+        self.inner.all_lives()
+    }
+    fn replayed(&self, letters: Vec<LetterId>) -> BoxFuture<'_, Result<Vec<bool>, String>> {
+        self.inner.replayed(letters)
     }
     fn close(&self) {
         self.inner.close();
