@@ -11,7 +11,7 @@ use super::credentials::{self, Shown};
 use super::validate::ItemError;
 
 /// How much of a request with a fault was applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Applied {
     /// Everything that is valid.
@@ -53,9 +53,9 @@ pub struct RequestRecord {
     pub number: u64,
     /// When it was received.
     pub at: Seconds,
-    /// HTTP method.
+    /// HTTP method; empty for a connection that a fault reset before it brought a request.
     pub method: String,
-    /// Path with query.
+    /// Path with query; empty as the method.
     pub path: String,
     /// Headers; credentials are cut to their last four characters.
     pub headers: BTreeMap<String, String>,
@@ -98,6 +98,8 @@ pub(super) struct Finding {
     pub(super) note: Option<String>,
     /// Whether the answer leaves the sandbox.
     pub(super) sent: bool,
+    /// Whether a fault found something to choose or to spoil.
+    pub(super) hit: bool,
 }
 
 impl Finding {
@@ -109,7 +111,15 @@ impl Finding {
 
 impl From<Response<Bytes>> for Finding {
     fn from(response: Response<Bytes>) -> Self {
-        Self { response, items: 0, accepted: 0, errors: Vec::new(), note: None, sent: true }
+        Self {
+            response,
+            items: 0,
+            accepted: 0,
+            errors: Vec::new(),
+            note: None,
+            sent: true,
+            hit: false,
+        }
     }
 }
 
@@ -133,9 +143,40 @@ impl RequestLog {
     pub(super) fn get(&self, number: u64) -> Option<&RequestRecord> {
         self.records.iter().rev().find(|record| record.number == number)
     }
+
+    /// Notes that the connection ended before the answer left; gives the status that it would have
+    /// had, and the number of operations that were taken.
+    pub(super) fn unsent(&mut self, number: u64) -> Option<(u16, usize)> {
+        let mut records = self.records.iter_mut().rev();
+        let record = records.find(|record| record.number == number && record.status != 0)?;
+        let status = std::mem::take(&mut record.status);
+        record.note = Some("the connection ended before the answer was sent".to_owned());
+        Some((status, record.accepted))
+    }
 }
 
 impl RequestRecord {
+    /// A connection that was reset as soon as it was accepted.
+    pub(super) fn reset_at_accept(number: u64, at: Seconds, fault: FaultRecord) -> Self {
+        Self {
+            number,
+            at,
+            method: String::new(),
+            path: String::new(),
+            headers: BTreeMap::new(),
+            body: String::new(),
+            body_bytes: 0,
+            credential: None,
+            status: 0,
+            answer: String::new(),
+            items: 0,
+            accepted: 0,
+            errors: Vec::new(),
+            fault: Some(fault),
+            note: None,
+        }
+    }
+
     pub(super) fn new(
         number: u64,
         at: Seconds,

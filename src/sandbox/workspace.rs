@@ -71,6 +71,7 @@ struct State {
     #[serde(with = "events::seen_ids")]
     seen: HashSet<u128>,
     events_stored: u64,
+    duplicates_stored: u64,
     operations_applied: u64,
     activity: ActivityLog,
 }

@@ -13,7 +13,8 @@ const FRESH: f64 = 72.0 * 3600.0;
 /// An event as the workspace keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredEvent {
-    /// Counts all stored events of the workspace from 1.
+    /// Counts all stored events of the workspace from 1, in the order in which they were applied.
+    /// It stays with the event when a merge, or a visitor who is identified, moves it.
     pub sequence: u64,
     /// What it is.
     pub kind: EventKind,
@@ -55,11 +56,13 @@ impl Workspace {
         }
         if let Some(id) = event.id
             && !self.state.seen.insert(id)
-            && received.dedupe
         {
-            let detail = format!("event id {} was seen before", ulid_text(id));
-            self.log(received, ActivityKind::DuplicateEvent, person, detail);
-            return;
+            if received.dedupe {
+                let detail = format!("event id {} was seen before", ulid_text(id));
+                self.log(received, ActivityKind::DuplicateEvent, person, detail);
+                return;
+            }
+            self.state.duplicates_stored += 1;
         }
         let stored = self.stored(received, event);
         if stored.late {

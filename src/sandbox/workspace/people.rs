@@ -1,6 +1,7 @@
 //! The people and the indexes by which they are found.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -138,6 +139,12 @@ impl People {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Person> {
         self.people.values()
+    }
+
+    /// Iterates behind a `cio_id`.
+    pub(super) fn after<'a>(&'a self, cio_id: &str) -> impl Iterator<Item = &'a Person> + use<'a> {
+        let bounds = (Bound::Excluded(cio_id), Bound::Unbounded);
+        self.people.range::<str, _>(bounds).map(|(_, person)| person)
     }
 
     pub(super) fn len(&self) -> usize {
