@@ -82,4 +82,8 @@ pub(super) async fn bind(address: &str) -> io::Result<(TcpListener, SocketAddr)>
 }
 
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

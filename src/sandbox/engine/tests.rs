@@ -519,6 +519,57 @@ fn control_reads_and_resets() {
 }
 
 #[test]
+fn events_are_shown_in_the_order_of_application_with_whose_they_are() {
+    let mut engine = engine(&Value::Null);
+    let event = |who: Value, name: &str, at: i64| {
+        json!({"type": "person", "action": "event", "identifiers": who, "name": name, "timestamp": at})
+    };
+    // The visitor's event moves to the person later; its place in the order stays.
+    entity(&mut engine, &event(json!({"anonymous_id": "anon-1"}), "first", START + 9));
+    entity(&mut engine, &event(json!({"id": "u-1"}), "second", START + 5));
+    entity(&mut engine, &event(json!({"id": "u-2"}), "third", START + 1));
+    let joined = json!({"anonymous_id": "anon-1", "email": "ada@example.org"});
+    entity(&mut engine, &identify("u-1", &joined));
+    entity(&mut engine, &event(json!({"id": "u-1"}), "fourth", START));
+    entity(&mut engine, &event(json!({"anonymous_id": "anon-2"}), "fifth", START));
+    let mut events = |query: &str| {
+        let path = format!("/_sandbox/events{query}");
+        let shown = body(&engine.handle(request("GET", &path, &Value::Null)));
+        let brief = |shown: &Value| {
+            json!([shown["sequence"], shown["event"]["name"], shown["person"]["id"], shown["person"]["anonymous_ids"]])
+        };
+        shown.as_array().unwrap().iter().map(brief).collect::<Vec<_>>()
+    };
+    let ada = |sequence, name| json!([sequence, name, "u-1", ["anon-1"]]);
+    let all = [
+        ada(1, "first"),
+        ada(2, "second"),
+        json!([3, "third", "u-2", []]),
+        ada(4, "fourth"),
+        json!([5, "fifth", null, null]),
+    ];
+    assert_eq!(events(""), all);
+    assert_eq!(events("?since=1&limit=2"), all[1..3]);
+    assert_eq!(events("?since=5"), [] as [Value; 0]);
+}
+
+#[test]
+fn people_and_requests_are_read_page_by_page() {
+    let mut engine = engine(&Value::Null);
+    for n in 0..5 {
+        entity(&mut engine, &identify(&format!("u-{n}"), &json!({})));
+    }
+    let mut ids = |path: &str, name: &str| {
+        let shown = body(&engine.handle(request("GET", path, &Value::Null)));
+        shown.as_array().unwrap().iter().map(|one| one[name].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("/_sandbox/people?limit=2", "id"), ["u-0", "u-1"]);
+    assert_eq!(ids("/_sandbox/people?limit=2&after=000000000002", "id"), ["u-2", "u-3"]);
+    assert_eq!(ids("/_sandbox/people?after=000000000005", "id"), [""; 0]);
+    assert_eq!(ids("/_sandbox/requests?since=2&limit=2", "number"), [3, 4]);
+}
+
+#[test]
 fn control_from_elsewhere_needs_the_token() {
     let mut engine = engine(&Value::Null);
     let ask = |token: Option<&str>, engine: &mut Engine| {

@@ -79,6 +79,9 @@ fn expand(text: &str) -> Result<Value, String> {
         Some((kind, argument)) => (kind, Some(argument.trim())),
         None => (what, None),
     };
+    if kind.contains('@') {
+        return Err("the condition behind `@` is unknown".to_owned());
+    }
     let effect = effect(&kind.trim().replace('-', "_"), argument, &mut when)?;
     Ok(json!({"when": when, "do": effect}))
 }
@@ -364,7 +367,7 @@ mod tests {
             ("99", "between 200 and 599"),
             ("503@ten%", "`ten%` is no share"),
             ("503@200%", "not between 0% and 100%"),
-            ("503@evry=3", "503, 429:retry-after=2"),
+            ("503@evry=3", "behind `@` is unknown; the forms are 503, 429:retry-after=2"),
             ("503@every=0", "`when.every`"),
             ("503@every=3,every=4", "given twice"),
             ("503:htlm", "htlm"),
@@ -387,7 +390,7 @@ mod tests {
         }
         assert!(parse(r#"{"do":{"statuss":500}}"#).unwrap_err().contains("statuss"));
         let secret = parse("unauthorized:site:very-secret").unwrap_err();
-        assert!(!secret.contains("very"), "{secret}");
+        assert!(!secret.contains("very-secret"), "{secret}");
     }
 
     fn spans() -> impl Strategy<Value = Value> {
