@@ -76,14 +76,14 @@ pub(super) fn answer(engine: &mut Engine, request: &Request<Bytes>) -> Response<
             }
             Err(error) => meta_error(400, &error),
         },
-        ["state"] if get => found(engine.snapshot().ok()),
-        ["state"] if put => {
-            let read = serde_json::from_slice(request.body()).map_err(|error| error.to_string());
-            match read.and_then(|snapshot| engine.restore(snapshot)) {
-                Ok(()) => json_answer(200, &json!({})),
-                Err(error) => meta_error(400, &error),
-            }
-        }
+        ["state"] if get => match engine.snapshot() {
+            Ok(snapshot) => super::request::answer(200, snapshot),
+            Err(error) => meta_error(500, &error.to_string()),
+        },
+        ["state"] if put => match engine.restore(request.body()) {
+            Ok(()) => json_answer(200, &json!({})),
+            Err(error) => meta_error(400, &error),
+        },
         ["reset"] if put => {
             engine.reset();
             json_answer(200, &json!({}))

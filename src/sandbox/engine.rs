@@ -15,7 +15,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::clock::{Clock, Seconds};
 use super::credentials::Credential;
@@ -24,9 +23,12 @@ use super::fault::{Reset, Rule};
 use super::log::{Applied, FaultRecord, Finding, RequestLog, RequestRecord};
 use super::options::{Options, Region};
 use super::request::{Answer, Ending, Wire, set_header};
-use super::workspace::Workspace;
 use super::workspace::view::Counts;
+use super::workspace::{State, Workspace};
 use super::{app_api, control};
+
+/// Format of the snapshot file.
+const SNAPSHOT_VERSION: u64 = 1;
 
 /// What the sandbox is, beside its switches.
 #[derive(Clone, Debug)]
@@ -156,13 +158,19 @@ impl Engine {
         self.log.iter().cloned().collect()
     }
 
-    /// Returns the snapshot that [`Engine::restore`] reads.
+    /// Returns the snapshot that [`Engine::restore`] reads, in JSON.
     ///
     /// # Errors
     ///
     /// None in practice; JSON's.
-    pub fn snapshot(&mut self) -> serde_json::Result<Value> {
-        Ok(json!({"version": 1, "workspace": self.workspace().snapshot()?}))
+    pub fn snapshot(&mut self) -> serde_json::Result<Vec<u8>> {
+        #[derive(Serialize)]
+        struct Snapshot<'a> {
+            version: u64,
+            workspace: &'a State,
+        }
+        let workspace = self.workspace().snapshot();
+        serde_json::to_vec(&Snapshot { version: SNAPSHOT_VERSION, workspace })
     }
 
     /// Replaces the workspace's state by a snapshot.
@@ -170,12 +178,24 @@ impl Engine {
     /// # Errors
     ///
     /// A text that says why it is none; nothing has changed then.
-    pub fn restore(&mut self, mut snapshot: Value) -> Result<(), String> {
-        if snapshot.get("version") != Some(&json!(1)) {
-            return Err("expected a snapshot with `version` 1".to_owned());
+    pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u64,
         }
-        let state = snapshot.get_mut("workspace").map(Value::take).unwrap_or_default();
-        self.workspace.restore(state).map_err(|error| error.to_string())
+        #[derive(Deserialize)]
+        struct Snapshot {
+            #[serde(default)]
+            workspace: State,
+        }
+        let version = serde_json::from_slice::<Version>(snapshot);
+        if !version.is_ok_and(|given| given.version == SNAPSHOT_VERSION) {
+            return Err(format!("expected a snapshot with `version` {SNAPSHOT_VERSION}"));
+        }
+        let read: Snapshot =
+            serde_json::from_slice(snapshot).map_err(|error| format!("snapshot: {error}"))?;
+        self.workspace.restore(read.workspace);
+        Ok(())
     }
 
     /// Decides whether a connection that was just accepted is reset.

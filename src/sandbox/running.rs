@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use secrecy::SecretString;
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -160,8 +159,7 @@ fn restore(engine: &mut Engine, path: &std::path::Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let snapshot: Value = serde_json::from_slice(&bytes)?;
-    engine.restore(snapshot).map_err(|why| {
+    engine.restore(&bytes).map_err(|why| {
         let text = format!("{}: {why}", path.display());
         io::Error::new(io::ErrorKind::InvalidData, text)
     })
@@ -282,7 +280,7 @@ impl RunningSandbox {
         let snapshot = self.shared.engine().snapshot()?;
         // Renamed into place, so that a full disk does not destroy the previous snapshot.
         let beside = path.with_added_extension("new");
-        std::fs::write(&beside, snapshot.to_string())?;
+        std::fs::write(&beside, snapshot)?;
         std::fs::rename(&beside, &path)
     }
 }

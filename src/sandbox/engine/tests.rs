@@ -466,7 +466,7 @@ fn a_snapshot_brings_everything_back() {
     let people = json!(engine.workspace().people());
     let mut other = self::engine(&Value::Null);
     other.clock().set(engine.clock().now_millis());
-    other.restore(snapshot.clone()).unwrap();
+    other.restore(&snapshot).unwrap();
     assert_eq!(json!(other.workspace().people()), people);
     // What was found by id before is found again, and what was seen is still seen.
     for engine in [&mut engine, &mut other] {
@@ -475,7 +475,7 @@ fn a_snapshot_brings_everything_back() {
         entity(engine, &event);
     }
     assert_eq!(json!(other.workspace().people()), json!(engine.workspace().people()));
-    assert!(other.restore(json!({"version": 2})).is_err());
+    assert!(other.restore(br#"{"version":2}"#).is_err());
 }
 
 #[test]
@@ -521,9 +521,7 @@ fn control_reads_and_resets() {
 #[test]
 fn events_are_shown_in_the_order_of_application_with_whose_they_are() {
     let mut engine = engine(&Value::Null);
-    let event = |who: Value, name: &str, at: i64| {
-        json!({"type": "person", "action": "event", "identifiers": who, "name": name, "timestamp": at})
-    };
+    let event = |who: Value, name: &str, at: i64| json!({"type": "person", "action": "event", "identifiers": who, "name": name, "timestamp": at});
     // The visitor's event moves to the person later; its place in the order stays.
     entity(&mut engine, &event(json!({"anonymous_id": "anon-1"}), "first", START + 9));
     entity(&mut engine, &event(json!({"id": "u-1"}), "second", START + 5));
@@ -536,7 +534,12 @@ fn events_are_shown_in_the_order_of_application_with_whose_they_are() {
         let path = format!("/_sandbox/events{query}");
         let shown = body(&engine.handle(request("GET", &path, &Value::Null)));
         let brief = |shown: &Value| {
-            json!([shown["sequence"], shown["event"]["name"], shown["person"]["id"], shown["person"]["anonymous_ids"]])
+            json!([
+                shown["sequence"],
+                shown["event"]["name"],
+                shown["person"]["id"],
+                shown["person"]["anonymous_ids"]
+            ])
         };
         shown.as_array().unwrap().iter().map(brief).collect::<Vec<_>>()
     };

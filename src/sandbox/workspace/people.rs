@@ -61,16 +61,21 @@ pub(super) struct People {
     by_device: HashMap<String, String>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Stored {
     made: u64,
     people: Vec<Person>,
 }
 
+#[derive(Serialize)]
+struct Kept<'a> {
+    made: u64,
+    people: Vec<&'a Person>,
+}
+
 impl Serialize for People {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let people = self.people.values().cloned().collect();
-        Stored { made: self.made, people }.serialize(serializer)
+        Kept { made: self.made, people: self.people.values().collect() }.serialize(serializer)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Activity, ActivityKind, Attribute, Object, Person, StoredEvent, Workspace};
+use super::{Activity, ActivityKind, Attribute, Object, Person, State, StoredEvent, Workspace};
 use crate::sandbox::clock::Seconds;
 use crate::sandbox::operation::{Device, Identifier, ObjectIdentifier};
 
@@ -291,25 +291,15 @@ impl Workspace {
         }
     }
 
-    /// Returns everything as JSON that [`Workspace::restore`] reads.
-    ///
-    /// # Errors
-    ///
-    /// None in practice; JSON's.
-    pub fn snapshot(&self) -> serde_json::Result<Value> {
-        serde_json::to_value(&self.state)
+    /// Returns everything, as [`Workspace::restore`] takes it.
+    pub(in crate::sandbox) fn snapshot(&self) -> &State {
+        &self.state
     }
 
     /// Replaces everything by a snapshot. Operations that wait to be applied are dropped.
-    ///
-    /// # Errors
-    ///
-    /// When the JSON is no snapshot; nothing has changed then.
-    pub fn restore(&mut self, snapshot: Value) -> serde_json::Result<()> {
-        let state = serde_json::from_value(snapshot)?;
+    pub(in crate::sandbox) fn restore(&mut self, state: State) {
         self.clear();
         self.state = state;
         self.index_objects();
-        Ok(())
     }
 }
