@@ -234,8 +234,12 @@ impl Workspace {
             .chain(invites)
             .filter(|(_, event)| event.sequence > since)
             .collect();
+        if limit < all.len() {
+            // A page must not cost the sorting of everything behind it.
+            all.select_nth_unstable_by_key(limit, |(_, event)| event.sequence);
+            all.truncate(limit);
+        }
         all.sort_unstable_by_key(|(_, event)| event.sequence);
-        all.truncate(limit);
         let view = |(person, event): (Option<&'a Person>, &'a StoredEvent)| EventView {
             sequence: event.sequence,
             cio_id: person.map(|person| person.cio_id.as_str()),
