@@ -291,3 +291,34 @@ async fn an_interrupted_body_changes_nothing() {
     assert_eq!(sandbox.stats().requests, 0);
     sandbox.shutdown().await;
 }
+
+#[tokio::test]
+async fn faults_of_the_connection_hold_for_http_2() {
+    let rules = json!([
+        {"when": {"first": 1}, "do": {"hang": true}},
+        {"when": {"times": 1}, "do": {"close_idle": "1ms"}},
+        {"do": {"reset": "after_request"}},
+    ]);
+    let sandbox = sandbox(rules).await;
+    let request = || {
+        Request::post(format!("{}/api/v2/batch", sandbox.base_url()))
+            .header("authorization", "Basic czprZXk=")
+            .body(Full::new(Bytes::from(BATCH)))
+            .unwrap()
+    };
+    let io = TokioIo::new(connect(&sandbox).await);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let hanging = tokio::spawn(sender.send_request(request()));
+    while sandbox.stats().requests == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The hanging request is not idle: the connection stays for others.
+    assert_eq!(sender.send_request(request()).await.unwrap().status(), StatusCode::OK);
+    assert!(sender.send_request(request()).await.is_err());
+    assert!(hanging.await.unwrap().is_err());
+    assert!(timeout(SOON, driver).await.unwrap().unwrap().is_err());
+    assert_eq!(json!(sandbox.stats().statuses), json!({"0": 2, "200": 1}));
+    timeout(SOON, sandbox.shutdown()).await.unwrap();
+}
