@@ -10,6 +10,9 @@ use super::clock::Seconds;
 use super::credentials::{self, Shown};
 use super::validate::ItemError;
 
+/// Refused items that a record keeps: a body of the allowed size can have a quarter of a million.
+const MOST_ERRORS: usize = 1000;
+
 /// How much of a request with a fault was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -73,7 +76,7 @@ pub struct RequestRecord {
     pub items: usize,
     /// Items that were taken; the others are in `errors`, or the whole was refused.
     pub accepted: usize,
-    /// Items that were refused.
+    /// Items that were refused; the first 1000 of them.
     pub errors: Vec<ItemRecord>,
     /// The fault.
     pub fault: Option<FaultRecord>,
@@ -206,7 +209,7 @@ impl RequestRecord {
             answer: beginning(finding.response.body(), body_limit),
             items: finding.items,
             accepted: finding.accepted,
-            errors: finding.errors.iter().map(error).collect(),
+            errors: finding.errors.iter().take(MOST_ERRORS).map(error).collect(),
             fault,
             note: finding.note.clone(),
         }

@@ -454,6 +454,16 @@ fn the_log_is_bounded_and_knows_no_key() {
 }
 
 #[test]
+fn a_record_keeps_no_more_than_a_thousand_refused_items() {
+    let mut engine = engine(&Value::Null);
+    let batch = json!({"batch": vec![7; 2000]});
+    engine.handle(request("POST", "/api/v2/batch", &batch));
+    let record = engine.requests().remove(0);
+    assert_eq!((record.items, record.errors.len()), (2000, 1000));
+    assert_eq!(engine.stats().refused, 2000);
+}
+
+#[test]
 fn a_snapshot_brings_everything_back() {
     let mut engine = engine(&Value::Null);
     for example in lines(SEQUENCES) {

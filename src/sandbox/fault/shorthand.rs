@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::Rule;
 
-/// The kinds with their forms, which errors and the command line's help show.
-pub const FORMS: [(&str, &str); 15] = [
+/// The kinds with their forms, which errors show.
+const FORMS: [(&str, &str); 15] = [
     ("STATUS", "503, 429:retry-after=2, 503:retry-after=date, 502:html, 400:body=TEXT"),
     ("rate-limit", "rate-limit:100, rate-limit:per-second=100,burst=5"),
     ("items", "items@5%, items:indexes=0+3, items:person=u-1"),

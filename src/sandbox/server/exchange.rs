@@ -30,7 +30,9 @@ pub(super) async fn respond(
     let request = Request::from_parts(parts, read);
     let Answer { response, wire, number } = decide(shared, &request).await;
     if !wire.delay.is_zero() {
-        let mut unsent = Unsent { shared, number: Some(number) };
+        // Other endings are on record as what they are already.
+        let to_be_whole = matches!(wire.ending, Ending::Whole | Ending::Slow(_));
+        let mut unsent = Unsent { shared, number: to_be_whole.then_some(number) };
         tokio::time::sleep(wire.delay).await;
         unsent.number = None;
     }
