@@ -73,7 +73,7 @@ pub struct Ended {
 }
 
 impl Pipeline {
-    /// Opens listeners, scripts, dead letters, and client, and starts every task.
+    /// Opens listeners, scripts, buffer, dead letters, and client, and starts every task.
     ///
     /// Customer.io need not be reachable: delivery checks the credentials by itself, and events
     /// are accepted and kept meanwhile.
@@ -81,7 +81,7 @@ impl Pipeline {
     /// # Errors
     ///
     /// Everything that is wrong, at once: addresses in use, scripts that do not compile, a data
-    /// directory that cannot be written.
+    /// directory that cannot be written or belongs to another process.
     ///
     /// # Panics
     ///
@@ -100,6 +100,7 @@ impl Pipeline {
 
         let handle = sink.handle();
         tell_about(&handle, &config);
+        announce(&handle, listeners.admin_address);
         let reloader = Arc::new(Reloader::new(&config.mapping, handle.clone()));
         let watcher = Reloader::watch(&reloader, config.mapping.watch);
         let sources = Sources::start(listeners.sources, &handle);
@@ -215,18 +216,34 @@ async fn sink_parts(
     builder.parts().await
 }
 
+/// Tells other commands of this machine where to find this process.
+fn announce(sink: &SinkHandle, admin: std::net::SocketAddr) {
+    let Some(data_dir) = sink.data_dir() else { return };
+    if let Err(error) = data_dir.announce(admin) {
+        tracing::warn!(%error, "Other commands will not find this process: cannot write the lock file.");
+    }
+}
+
 /// Says at the start what an operator has to know.
 fn tell_about(sink: &SinkHandle, config: &Config) {
     let rules = sink.rules();
     for warning in rules.mapping.warnings().iter().filter(|w| w.severity == Severity::Warning) {
         tracing::warn!(code = warning.code, "A script has a warning: {}.", warning.message);
     }
+    let recovered = sink.ledger().snapshot().recovered;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         scripts = rules.mapping.hash(),
         data_dir = %config.data_dir.display(),
+        recovered,
         "Started.",
     );
+    if recovered > 0 {
+        tracing::info!(
+            events = recovered,
+            "Events of an earlier run wait, and are delivered first."
+        );
+    }
     if !sink.is_durable() {
         tracing::warn!(
             max_bytes = config.buffer.max_size,

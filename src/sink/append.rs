@@ -5,7 +5,8 @@
 //!
 //! 1. Append the ready events. A refusal leaves nothing anywhere, and nothing is counted.
 //! 2. Make the dead letters of the failed events durable.
-//! 3. Enter everything into the ledger in one step, and answer the receipts.
+//! 3. Enter everything into the ledger in one step, and answer the receipts. The ledger of all
+//!    lives, in the buffer, gets the same endings; what the append stored it has already.
 //!
 //! A crash between the steps repeats and never loses: no receipt was answered, the sender repeats,
 //! and Customer.io knows the repeated ids. The other order (letters first) would leave a dead
@@ -142,7 +143,13 @@ impl Appender {
         let mut storable: Vec<_> = group.iter_mut().filter(storable).collect();
         let events = storable.iter_mut().flat_map(|batch| std::mem::take(&mut batch.ready));
         let (end, refusal) = match self.append(events.collect(), deadline).await {
-            Ok(first) => (Pending::place(storable, first), None),
+            Ok(first) => {
+                let end = Pending::place(storable, first);
+                if end.is_some() {
+                    self.account.stored(first);
+                }
+                (end, None)
+            }
             Err(refused) => (None, Some(refused)),
         };
 
@@ -156,6 +163,10 @@ impl Appender {
 
         let mut tally = Tally::default();
         group.iter().for_each(|batch| batch.count(&mut tally));
+        if !tally.ended.is_empty() {
+            // Stored events are entered by the append, and by their settlement.
+            self.buffer.record(&tally);
+        }
         self.account.enter(&tally, end, || {
             let unstored = refusal.as_ref().unwrap_or(&Refused::Unavailable);
             group.into_iter().filter_map(|batch| batch.answer(unstored)).collect()
@@ -196,6 +207,7 @@ impl Appender {
             }
             // A buffer that waits by itself has spent the pause already.
             sleep(self.try_again.saturating_sub(begin.elapsed())).await;
+            self.account.begin();
         }
     }
 
