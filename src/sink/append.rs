@@ -23,6 +23,7 @@
 //! that is stuck: its sender has given up or is about to, and will send it again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -72,6 +73,8 @@ pub(super) struct Appender {
     letters: Arc<dyn Letters>,
     account: Arc<Account>,
     trouble: Arc<Trouble>,
+    /// Whether the last append failed, so that a long failure is told once.
+    store_failed: AtomicBool,
     pub(super) letters_patience: Duration,
     pub(super) try_again: Duration,
 }
@@ -84,7 +87,8 @@ impl Appender {
         trouble: Arc<Trouble>,
     ) -> Self {
         let (letters_patience, try_again) = (LETTERS_PATIENCE, TRY_AGAIN);
-        Self { buffer, letters, account, trouble, letters_patience, try_again }
+        let store_failed = AtomicBool::new(false);
+        Self { buffer, letters, account, trouble, store_failed, letters_patience, try_again }
     }
 
     /// Works until every mapping thread has ended and all is stored.
@@ -193,12 +197,22 @@ impl Appender {
                 }
             };
             let refused = match answer {
-                Ok(first) => return Ok(first),
+                Ok(first) => {
+                    if self.store_failed.swap(false, Ordering::Relaxed) {
+                        tracing::info!("The buffer stores events again.");
+                    }
+                    return Ok(first);
+                }
                 Err(AppendError::Closed) => return Err(Refused::Closed),
                 Err(AppendError::Full(after)) => Refused::Full(after),
                 Err(AppendError::Failed(error)) => {
                     telemetry::error("buffer", "buffer");
-                    tracing::error!(%error, "The buffer cannot store events.");
+                    if !self.store_failed.swap(true, Ordering::Relaxed) {
+                        tracing::error!(
+                            %error,
+                            "The buffer cannot store events; new ones are refused until it can.",
+                        );
+                    }
                     Refused::Unavailable
                 }
             };
