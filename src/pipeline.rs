@@ -22,6 +22,7 @@ use self::reload::Reloader;
 use self::sources::Sources;
 use self::stop::Stop;
 use crate::admin::Admin;
+use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::delivery::Destination;
 use crate::diagnostic::{Diagnostic, Severity};
@@ -51,13 +52,15 @@ pub struct Surroundings {
     pub render: Option<Render>,
     /// Takes the place of Customer.io, for tests.
     pub destination: Option<Arc<dyn Destination>>,
+    /// Takes the place of the configured buffer, for tests.
+    pub store: Option<Arc<dyn Buffer>>,
 }
 
 impl std::fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut form = f.debug_struct("Surroundings");
         form.field("render", &self.render.is_some()).field("destination", &self.destination);
-        form.finish()
+        form.field("store", &self.store).finish()
     }
 }
 
@@ -92,7 +95,7 @@ impl Pipeline {
     ) -> Result<Self, Vec<Diagnostic>> {
         let mut faults = Vec::new();
         let listeners = Listeners::bind(&config).map_err(|more| faults.extend(more)).ok();
-        let parts = sink_parts(&config, surroundings.destination).await;
+        let parts = sink_parts(&config, surroundings.destination, surroundings.store).await;
         let parts = parts.map_err(|more| faults.extend(more)).ok();
         let (Some(listeners), Some(parts)) = (listeners, parts) else { return Err(faults) };
         // Not before everything else is right: delivery asks Customer.io at once.
@@ -200,6 +203,7 @@ impl Pipeline {
 async fn sink_parts(
     config: &Config,
     destination: Option<Arc<dyn Destination>>,
+    store: Option<Arc<dyn Buffer>>,
 ) -> Result<Parts, Vec<Diagnostic>> {
     let Some(customerio) = config.customerio.clone() else {
         let missing = Diagnostic::error("missing_section", "the section `customerio` is missing");
@@ -212,6 +216,9 @@ async fn sink_parts(
     let mut builder = Builder::from_config(config, customerio).mappings(scripts);
     if let Some(destination) = destination {
         builder = builder.destination(destination);
+    }
+    if let Some(store) = store {
+        builder = builder.store(store);
     }
     builder.parts().await
 }

@@ -244,7 +244,15 @@ impl CustomerIoSink {
     }
 
     /// As [`CustomerIoSink::drain`], with any event as the end of patience.
-    pub async fn drain_until(mut self, enough: impl Future<Output = ()>) -> Drained {
+    pub async fn drain_until(self, enough: impl Future<Output = ()>) -> Drained {
+        self.drain_and_flush(enough, FLUSH_PATIENCE).await
+    }
+
+    async fn drain_and_flush(
+        mut self,
+        enough: impl Future<Output = ()>,
+        flush_patience: Duration,
+    ) -> Drained {
         let shared = Arc::clone(&self.handle.shared);
         shared.intake.close();
         let mut stored = false;
@@ -270,7 +278,7 @@ impl CustomerIoSink {
         }
         shared.account.abandon();
         // What was delivered is not to be sent again after the next start.
-        if tokio::time::timeout(FLUSH_PATIENCE, shared.buffer.flush()).await.is_err() {
+        if tokio::time::timeout(flush_patience, shared.buffer.flush()).await.is_err() {
             tracing::warn!(
                 "The buffer could not write in time what ended last; these events are sent again, \
                  with the same ids, after the next start.",
@@ -417,4 +425,4 @@ fn note_panic(end: Result<(), tokio::task::JoinError>) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -34,6 +34,7 @@ pub struct Builder {
     dead_letters: DeadLettersConfig,
     data_dir: PathBuf,
     destination: Option<Arc<dyn Destination>>,
+    store: Option<Arc<dyn Buffer>>,
     intake_bytes: usize,
 }
 
@@ -56,6 +57,7 @@ impl Builder {
             dead_letters: config.dead_letters.clone(),
             data_dir: config.data_dir.clone(),
             destination: None,
+            store: None,
             intake_bytes: DEFAULT_BUDGET,
         }
     }
@@ -116,6 +118,12 @@ impl Builder {
         self
     }
 
+    /// Keeps events elsewhere than [`Builder::buffer`] says, for tests.
+    pub fn store(mut self, store: Arc<dyn Buffer>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
     /// Sets how many bytes batches may hold together before they are in the buffer; 64 MiB unless
     /// set. A higher bound takes bursts without making senders wait.
     pub fn intake_bytes(mut self, bytes: usize) -> Self {
@@ -151,7 +159,8 @@ impl Builder {
             None => Arc::new(Client::new(&self.customerio)?),
         };
         let (path, config) = (self.data_dir.clone(), self.buffer.clone());
-        let store = tokio::task::spawn_blocking(move || open_store(&path, &config));
+        let store = self.store;
+        let store = tokio::task::spawn_blocking(move || open_store(&path, &config, store));
         let (data_dir, buffer) = store.await.map_err(|_| vec![no_store(&self.data_dir)])??;
         let dead_letters = DeadLetters::open(&self.data_dir, &self.dead_letters)
             .map_err(|error| vec![no_dead_letters(&self.data_dir, &error)])?;
@@ -180,8 +189,12 @@ impl Parts {
 fn open_store(
     path: &Path,
     config: &BufferConfig,
+    instead: Option<Arc<dyn Buffer>>,
 ) -> Result<(DataDir, Arc<dyn Buffer>), Vec<Diagnostic>> {
     let data_dir = DataDir::lock(path).map_err(|fault| vec![fault])?;
+    if let Some(buffer) = instead {
+        return Ok((data_dir, buffer));
+    }
     // Both kinds are in memory until the buffer on disk is there.
     let buffer: Arc<dyn Buffer> = Arc::new(MemoryBuffer::new(config.max_size, config.when_full));
     Ok((data_dir, buffer))
