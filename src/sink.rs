@@ -283,6 +283,8 @@ impl CustomerIoSink {
                 "The buffer could not write in time what ended last; these events are sent again, \
                  with the same ids, after the next start.",
             );
+            // Its drop would wait for the same write.
+            std::mem::forget(Arc::clone(&shared.buffer));
         }
         Drained {
             stored,

@@ -34,7 +34,7 @@ if events of standard input as the only source failed or were rejected.")]
 pub struct RunArgs {}
 
 /// Codes of diagnostics that tell of the machine and not of the configuration.
-const WORLD: [&str; 3] = ["data_dir", "listen", "threads"];
+const WORLD: [&str; 4] = ["buffer", "data_dir", "listen", "threads"];
 
 /// Runs the command.
 pub fn run(_args: RunArgs, globals: &Globals) -> ExitCode {

@@ -81,7 +81,7 @@ impl Voice {
             }
             (_, true, false) => {
                 output::say(format!(
-                    "{events} stay in the buffer and are delivered at the next start: {}",
+                    "left in the buffer: {events}, to be delivered at the next start ({})",
                     why.in_words(),
                 ));
             }
