@@ -89,10 +89,10 @@ struct Shared {
 pub struct Parts {
     /// Filter and mapping to begin with.
     pub rules: Rules,
-    /// The directory in which everything is stored; held until all tasks of the sink have ended.
-    pub data_dir: Option<Arc<DataDir>>,
     /// Where mapped events wait.
     pub buffer: Arc<dyn Buffer>,
+    /// The directory in which everything is stored; held until all tasks of the sink have ended.
+    pub data_dir: Option<Arc<DataDir>>,
     /// Where they go.
     pub destination: Arc<dyn Destination>,
     /// How they go there.

@@ -162,7 +162,9 @@ impl Checks {
         if config.buffer.kind == BufferKind::Memory || !super::exists(&dir) {
             return;
         }
-        match disk::inspect(&dir) {
+        // Held meanwhile, so that no process finds the database in use when it starts.
+        let found = DataDir::lock(data_dir).and_then(|_held| disk::inspect(&dir));
+        match found {
             Ok(found) => {
                 let events = count(usize::try_from(found.events).unwrap_or(usize::MAX), "event");
                 self.good(&format!("buffer {}: {events} waiting", dir.display()));
