@@ -73,7 +73,15 @@ async fn machine(more: &str) -> Machine {
 }
 
 async fn machine_with(more: &str, ack: &str, store: Option<Arc<dyn Buffer>>) -> Machine {
-    let dir = tempfile::tempdir().unwrap();
+    machine_in(tempfile::tempdir().unwrap(), more, ack, store).await
+}
+
+async fn machine_in(
+    dir: tempfile::TempDir,
+    more: &str,
+    ack: &str,
+    store: Option<Arc<dyn Buffer>>,
+) -> Machine {
     let scripts = dir.path().join("vrl");
     write_small_scripts(&scripts);
     let text = format!(
@@ -238,6 +246,30 @@ async fn a_buffer_that_cannot_store_refuses_at_once_and_delivers_what_it_has() {
     machine.until(|machine| machine.inbox.bodies.lock().unwrap().len() == 2).await;
     let ledger = machine.pipeline.handle().ledger().snapshot();
     assert_eq!((ledger.received, ledger.gap()), (2, 0), "what was refused was not received");
+}
+
+#[tokio::test]
+async fn a_restart_delivers_what_an_earlier_run_left() {
+    let machine = machine_with("drain_timeout: 0s", "buffered", None).await;
+    machine.track(0).await;
+    machine.until(|machine| machine.inbox.bodies.lock().unwrap().len() == 1).await;
+    machine.admin("POST /pause").await;
+    for n in 1..4 {
+        machine.track(n).await;
+    }
+    let (stopper, stop) = stop::channel();
+    stopper.request();
+    let Machine { pipeline, dir, .. } = machine;
+    let drained = pipeline.run_until(stop).await.drained;
+    assert_eq!((drained.undelivered, drained.durable, drained.is_clean()), (3, true, true));
+
+    let machine = machine_in(dir, "", "buffered", None).await;
+    machine.until(|machine| machine.inbox.bodies.lock().unwrap().len() == 3).await;
+    machine.until(|machine| machine.pipeline.handle().ledger().snapshot().buffered == 0).await;
+    let stats = machine.pipeline.handle().stats();
+    assert_eq!((stats.ledger.recovered, stats.ledger.received, stats.ledger.gap()), (3, 0, 0));
+    let all = stats.all_lives.unwrap();
+    assert_eq!((all.received, all.total(OutcomeKind::Delivered), all.gap()), (4, 4, 0));
 }
 
 #[tokio::test]
