@@ -1,9 +1,40 @@
 //! The buffer on disk.
 
-use std::path::PathBuf;
+mod append;
+mod backend;
+mod fetch;
+mod meta;
+mod reader;
+mod row;
+mod shared;
+mod state;
+mod store;
+mod writer;
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+
+use self::append::Line;
+use self::reader::{Portion, Reader};
+use self::shared::Shared;
+use self::state::State;
+use self::store::{Failure, Store};
+use self::writer::Writer;
+use super::{AppendError, Buffer, BufferStats, LetterId, Sequence, Stored};
 use crate::config::{OnCorruption, WhenFull};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Place};
+use crate::outcome::{LedgerSnapshot, Outcome, Tally};
+
+pub use self::backend::BackendFactory;
+
+/// Name of the database within the folder.
+const FILE: &str = "events.redb";
 
 /// How a [`DiskBuffer`] is opened.
 #[derive(Clone, Debug)]
@@ -19,8 +50,15 @@ pub struct DiskOptions {
 }
 
 /// A [`super::Buffer`] whose events survive the end of the process.
+///
+/// Its futures need a tokio runtime. Dropping it waits for a last commit.
 #[derive(Debug)]
-pub struct DiskBuffer {}
+pub struct DiskBuffer {
+    shared: Arc<Shared>,
+    line: Line,
+    reader: Reader,
+    writer: Option<JoinHandle<()>>,
+}
 
 impl DiskBuffer {
     /// Opens the buffer, or creates it.
@@ -29,8 +67,137 @@ impl DiskBuffer {
     ///
     /// Diagnostics with the file and the remedy.
     pub fn open(options: DiskOptions) -> Result<Self, Vec<Diagnostic>> {
-        let _ = options;
-        Err(vec![Diagnostic::error("buffer", "the buffer on disk is not built yet")])
+        let file = options.dir.join(FILE);
+        DirBuilder::new().recursive(true).mode(0o700).create(&options.dir).map_err(|error| {
+            let message = format!("the folder of the buffer cannot be created: {error}");
+            vec![Diagnostic::error("buffer", message).at(place(&options.dir))]
+        })?;
+        Self::open_with(options, backend::file(&file))
+    }
+
+    /// Opens a buffer over another storage than a file; for tests of its failures.
+    #[doc(hidden)]
+    pub fn open_with(
+        options: DiskOptions,
+        factory: BackendFactory,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let store = Store::new(options.dir.join(FILE), factory);
+        let meta = store.open().map_err(|failure| vec![diagnostic(&failure, &store)])?;
+        let mut state = State::new(options.max_size, options.when_full, meta.clone());
+        if let Ok(Some(found)) = store.row_from(0) {
+            state.starts_with(found.oldest());
+        }
+        let shared = Arc::new(Shared::new(store, state));
+        let writer = Writer::new(Arc::clone(&shared), meta);
+        let writer = std::thread::Builder::new()
+            .name("buffer-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|error| {
+                let message = format!("the thread of the buffer cannot be started: {error}");
+                vec![Diagnostic::error("buffer", message)]
+            })?;
+        let line = Line::new(Arc::clone(&shared));
+        let reader = Reader::new(Arc::clone(&shared));
+        Ok(Self { shared, line, reader, writer: Some(writer) })
+    }
+}
+
+fn place(path: &std::path::Path) -> Place {
+    Place { file: path.display().to_string(), ..Place::default() }
+}
+
+fn diagnostic(failure: &Failure, store: &Store) -> Diagnostic {
+    Diagnostic::error("buffer", failure.to_string()).at(place(&store.file))
+}
+
+impl Buffer for DiskBuffer {
+    fn append(&self, events: Vec<Stored>) -> BoxFuture<'_, Result<Sequence, AppendError>> {
+        Box::pin(self.line.append(events))
+    }
+
+    fn read(&self, events: usize, bytes: u64) -> BoxFuture<'_, Portion> {
+        Box::pin(self.reader.read(events, bytes))
+    }
+
+    fn fetch(&self, events: Vec<Sequence>) -> BoxFuture<'_, Result<Vec<Arc<Stored>>, String>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || fetch::fetch(&shared, &events))
+                .await
+                .unwrap_or_else(|_| Err("the buffer could not be read".to_owned()))
+        })
+    }
+
+    fn settle(&self, events: &[(Sequence, Outcome)]) {
+        let unread = {
+            let state = self.shared.state();
+            events.iter().map(|(sequence, _)| sequence.0).find(|n| state.is_unread(*n))
+        };
+        if let Some(sequence) = unread {
+            fetch::load_unread(&self.shared, events, sequence);
+        }
+        self.shared.state().settle(events);
+        self.shared.work.notify_one();
+        self.shared.room.notify_one();
+    }
+
+    fn record(&self, ended: &Tally) {
+        self.shared.state().record(ended);
+        self.shared.work.notify_one();
+    }
+
+    fn flush(&self) -> BoxFuture<'_, ()> {
+        let (sender, receiver) = oneshot::channel();
+        self.shared.state().flushers.push(sender);
+        self.shared.work.notify_one();
+        Box::pin(async move {
+            // A writer that has ended has written everything.
+            drop(receiver.await);
+        })
+    }
+
+    fn all_lives(&self) -> Option<LedgerSnapshot> {
+        Some(self.shared.state().live().ledger())
+    }
+
+    fn replayed(&self, letters: Vec<LetterId>) -> BoxFuture<'_, Result<Vec<bool>, String>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || shared.store.replayed(&letters))
+                .await
+                .map_err(|error| error.to_string())?
+                .map_err(|failure| failure.to_string())
+        })
+    }
+
+    fn close(&self) {
+        self.shared.state().closed = true;
+        self.shared.room.notify_one();
+        self.shared.news.notify_one();
+    }
+
+    fn stats(&self) -> BufferStats {
+        self.shared.state().stats()
+    }
+
+    fn durable(&self) -> bool {
+        true
+    }
+}
+
+impl Drop for DiskBuffer {
+    fn drop(&mut self) {
+        {
+            let mut state = self.shared.state();
+            state.closed = true;
+            state.dropped = true;
+        }
+        self.shared.work.notify_one();
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("The writer of the buffer ended in a panic.");
+        }
     }
 }
 
@@ -79,3 +246,6 @@ pub fn export(
 ) -> Result<(), Diagnostic> {
     Err(Diagnostic::error("buffer", format!("{}: not built yet", dir.display())))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use super::{CustomerIoSink, Parts, Rules, on_mapping_stack};
 use crate::buffer::Buffer;
+use crate::buffer::disk::{DiskBuffer, DiskOptions};
 use crate::buffer::memory::MemoryBuffer;
 use crate::config::{
-    BufferConfig, Config, ConsentConfig, CustomerIoConfig, DeadLettersConfig, FilterConfig,
+    BufferConfig, BufferKind, Config, ConsentConfig, CustomerIoConfig, DeadLettersConfig,
+    FilterConfig,
 };
 use crate::data_dir::DataDir;
 use crate::delivery::client::Client;
@@ -195,8 +197,15 @@ fn open_store(
     if let Some(buffer) = instead {
         return Ok((data_dir, buffer));
     }
-    // Both kinds are in memory until the buffer on disk is there.
-    let buffer: Arc<dyn Buffer> = Arc::new(MemoryBuffer::new(config.max_size, config.when_full));
+    let buffer: Arc<dyn Buffer> = match config.kind {
+        BufferKind::Memory => Arc::new(MemoryBuffer::new(config.max_size, config.when_full)),
+        BufferKind::Disk => Arc::new(DiskBuffer::open(DiskOptions {
+            dir: path.join(BUFFER_DIR),
+            max_size: config.max_size,
+            when_full: config.when_full,
+            on_corruption: config.on_corruption,
+        })?),
+    };
     Ok((data_dir, buffer))
 }
 
