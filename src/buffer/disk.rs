@@ -219,7 +219,7 @@ pub struct Inspection {
     /// Rows in the database.
     pub rows: u64,
     /// Bytes of the database file.
-    pub file_size: u64,
+    pub file_bytes: u64,
     /// The account of all lives.
     pub ledger: crate::outcome::LedgerSnapshot,
     /// The next event's position.

@@ -145,8 +145,5 @@ fn a_second_process_is_told_who_works_with_the_directory() {
     let (code, _, said) = stack.command(&["buffer", "inspect"]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains(&format!("http://{}/status", stack.admin)), "{said}");
-    let (code, _, said) = stack.command(&["validate"]);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("note: process"), "{said}");
     assert_eq!(stack.send(&events(1)).status, 200);
 }

@@ -48,7 +48,7 @@ fn in_json(found: &Inspection) -> Value {
         "oldest": found.oldest.map(instant),
         "newest": found.newest.map(instant),
         "rows": found.rows,
-        "file_bytes": found.file_size,
+        "file_bytes": found.file_bytes,
         "next_sequence": found.next.0,
         "all_lives": Account::from(&found.ledger),
     })
@@ -60,7 +60,7 @@ fn in_words(dir: &Path, found: &Inspection) -> String {
         "{}: format {}, {} on disk, {}\n",
         dir.display(),
         found.format,
-        size(found.file_size),
+        size(found.file_bytes),
         number(found.rows, "row"),
     );
     text.push_str(&format!(
@@ -97,28 +97,35 @@ fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use rudder_customerio::buffer::Sequence;
+    use rudder_customerio::buffer::disk::{DiskBuffer, DiskOptions};
+    use rudder_customerio::config::{OnCorruption, WhenFull};
     use rudder_customerio::outcome::{Ledger, Outcome, Tally};
 
     use super::*;
 
+    /// Looks into a new buffer, and pretends that it holds something.
     fn found() -> Inspection {
+        let dir = tempfile::tempdir().unwrap();
+        let options = DiskOptions {
+            dir: dir.path().to_owned(),
+            max_size: 1 << 20,
+            when_full: WhenFull::Wait,
+            on_corruption: OnCorruption::Stop,
+        };
+        drop(DiskBuffer::open(options).unwrap());
+        let mut found = disk::inspect(dir.path()).unwrap();
+        assert_eq!((found.events, found.oldest), (0, None));
         let ledger = Ledger::default();
         let mut tally = Tally::default();
         tally.end(&Outcome::Delivered);
         tally.buffer();
         ledger.enter(&tally);
-        Inspection {
-            format: 1,
-            events: 1,
-            operations: 2,
-            bytes: 1300,
-            oldest: DateTime::from_timestamp(0, 0),
-            newest: DateTime::from_timestamp(60, 0),
-            rows: 1,
-            file_size: 5 << 20,
-            ledger: ledger.snapshot(),
-            next: Sequence(2),
-        }
+        (found.events, found.operations, found.bytes) = (1, 2, 1300);
+        (found.oldest, found.newest) =
+            (DateTime::from_timestamp(0, 0), DateTime::from_timestamp(60, 0));
+        (found.rows, found.file_bytes) = (1, 5 << 20);
+        (found.ledger, found.next) = (ledger.snapshot(), Sequence(2));
+        found
     }
 
     #[test]
@@ -130,7 +137,8 @@ mod tests {
         all lives  received 2, delivered 1, buffered 1
         next       sequence 2
         ");
-        let empty = Inspection { oldest: None, newest: None, ..found() };
+        let mut empty = found();
+        empty.oldest = None;
         assert!(!in_words(Path::new("x"), &empty).contains("received   "));
     }
 
