@@ -2,18 +2,21 @@
 
 mod append;
 mod backend;
+mod damage;
 mod fetch;
+mod inspect;
 mod meta;
 mod reader;
 mod row;
 mod shared;
 mod state;
 mod store;
+mod view;
 mod writer;
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -21,6 +24,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use self::append::Line;
+use self::meta::FORMAT;
 use self::reader::{Portion, Reader};
 use self::shared::Shared;
 use self::state::State;
@@ -32,6 +36,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::outcome::{LedgerSnapshot, Outcome, Tally};
 
 pub use self::backend::BackendFactory;
+pub use self::inspect::{Inspection, export, inspect};
 
 /// Name of the database within the folder.
 const FILE: &str = "events.redb";
@@ -82,12 +87,25 @@ impl DiskBuffer {
         factory: BackendFactory,
     ) -> Result<Self, Vec<Diagnostic>> {
         let store = Store::new(options.dir.join(FILE), factory);
-        let meta = store.open().map_err(|failure| vec![diagnostic(&failure, &store)])?;
+        let meta = match store.open() {
+            Err(Failure::Corrupt(why)) if options.on_corruption == OnCorruption::SetAside => {
+                store.close();
+                damage::set_aside(&store.file, &why).map_err(|error| {
+                    let failure = Failure::Io(format!("it cannot be set aside: {error}"));
+                    vec![diagnostic(&failure, &store.file)]
+                })?;
+                store.open()
+            }
+            opened => opened,
+        };
+        let meta = meta.map_err(|failure| vec![diagnostic(&failure, &store.file)])?;
         let mut state = State::new(options.max_size, options.when_full, meta.clone());
-        if let Ok(Some(found)) = store.row_from(0) {
+        if let Ok(Some(raw)) = store.row_from(0)
+            && let Ok(found) = raw.check()
+        {
             state.starts_with(found.oldest());
         }
-        let shared = Arc::new(Shared::new(store, state));
+        let shared = Arc::new(Shared::new(store, state, options.on_corruption));
         let writer = Writer::new(Arc::clone(&shared), meta);
         let writer = std::thread::Builder::new()
             .name("buffer-writer".to_owned())
@@ -102,12 +120,31 @@ impl DiskBuffer {
     }
 }
 
-fn place(path: &std::path::Path) -> Place {
+fn place(path: &Path) -> Place {
     Place { file: path.display().to_string(), ..Place::default() }
 }
 
-fn diagnostic(failure: &Failure, store: &Store) -> Diagnostic {
-    Diagnostic::error("buffer", failure.to_string()).at(place(&store.file))
+/// Tells the operator why a buffer cannot be opened, and what to do.
+fn diagnostic(failure: &Failure, file: &Path) -> Diagnostic {
+    let (message, help) = match failure {
+        Failure::Locked => (
+            "another process uses this buffer".to_owned(),
+            "stop the other process, or give each a `data_dir` of its own",
+        ),
+        Failure::Newer(format) => (
+            format!("this buffer has format {format}, and this version reads up to {FORMAT}"),
+            "start the version that wrote it, or move the file away to start empty",
+        ),
+        Failure::Corrupt(why) => (format!("this buffer is damaged: {why}"), damage::REMEDY),
+        Failure::Full(why) => {
+            (format!("the buffer cannot be opened: {why}"), "make room on the disk")
+        }
+        Failure::Io(why) => (
+            format!("the buffer cannot be opened: {why}"),
+            "check the disk, and that the file and its folder may be read and written",
+        ),
+    };
+    Diagnostic::error("buffer", message).at(place(file)).help(help)
 }
 
 impl Buffer for DiskBuffer {

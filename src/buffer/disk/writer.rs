@@ -24,7 +24,7 @@ const GROUP_BYTES: u64 = 4 * 1024 * 1024;
 const LINGER: Duration = Duration::from_millis(75);
 
 /// Pause before a failed database is opened again.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+const TRY_AGAIN: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
 
 /// The writer.
 #[derive(Debug)]
@@ -208,7 +208,13 @@ impl Writer {
                 let file = self.shared.store.file.display();
                 tracing::info!(%file, "The buffer can be written again.");
             }
-            Err(failure) => self.fail(&failure, pending, Vec::new()),
+            Err(failure) => {
+                self.fail(&failure, pending, Vec::new());
+                // What is stored is delivered meanwhile, if it can be read at all.
+                if let Err(failure) = self.shared.store.open_view() {
+                    tracing::debug!(error = %failure, "The buffer cannot be read, either.");
+                }
+            }
         }
     }
 }
