@@ -17,13 +17,15 @@ pub type BackendFactory = Arc<dyn Fn() -> io::Result<Box<dyn StorageBackend>> + 
 pub(super) fn file(path: &Path) -> BackendFactory {
     let path = path.to_owned();
     Arc::new(move || {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = match options.open(&path) {
+            // Writing fails then, and says so; reading goes on.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                OpenOptions::new().read(true).open(&path)?
+            }
+            opened => opened?,
+        };
         let backend = FileBackend::new(file).map_err(io::Error::other)?;
         Ok(Box::new(backend) as Box<dyn StorageBackend>)
     })

@@ -38,10 +38,11 @@ fn load(shared: &Shared, first: u64) -> Result<Row, Failure> {
     if let Some(row) = shared.kept_row(first) {
         return Ok(row);
     }
-    let found = shared.store.row_of(first)?.filter(|found| found.row.first() == first);
-    let found = found.ok_or_else(|| Failure::Io(format!("row {first} is not there")))?;
-    shared.keep(found.row.clone());
-    Ok(found.row)
+    let raw = shared.store.row_of(first)?.filter(|raw| raw.first == first);
+    let raw = raw.ok_or_else(|| Failure::Io(format!("row {first} is not there")))?;
+    let row = Row::check(raw.bytes, first)?;
+    shared.keep(row.clone());
+    Ok(row)
 }
 
 /// Loads the rows of events that are settled without having been read. Delivery never does that;
@@ -51,7 +52,8 @@ pub(super) fn load_unread(shared: &Shared, events: &[(Sequence, Outcome)], from:
         if sequence.0 < from || !shared.state().is_unread(sequence.0) {
             continue;
         }
-        match shared.store.row_of(sequence.0) {
+        let found = shared.store.row_of(sequence.0);
+        match found.and_then(|raw| Ok(raw.map(|raw| raw.check()).transpose()?)) {
             Ok(Some(found)) => {
                 shared.state().hold(found.row.first(), found.weights, &found.settled);
             }

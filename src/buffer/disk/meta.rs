@@ -95,6 +95,10 @@ impl Meta {
         self.events = self.events.saturating_sub(delta.gone.events);
         self.operations = self.operations.saturating_sub(delta.gone.operations);
         self.bytes = self.bytes.saturating_sub(delta.gone.bytes);
+        if self.events == 0 {
+            // Events of a damaged row leave with a weight that nobody knows.
+            (self.operations, self.bytes) = (0, 0);
+        }
         self.received = (self.received + delta.recorded).saturating_sub(delta.undone);
         for ((kind, code), n) in &delta.ended {
             let ending = match code {

@@ -4,15 +4,20 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use chrono::Utc;
 use tokio::sync::OwnedMutexGuard;
 
-use super::row::{Row, Sources};
+use super::row::{Row, Sources, Weight, claimed_count};
 use super::shared::Shared;
-use super::store::Failure;
+use super::store::{Failure, Raw};
 use crate::buffer::{Sequence, Stored};
+use crate::event::identity::IdInput;
+use crate::event::{Assigned, Original};
+use crate::operation::Operations;
 
 /// Pause before a row that could not be read is tried again, unless news come first.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+const TRY_AGAIN: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
 
 /// Events with their places.
 pub(super) type Portion = Vec<(Sequence, Arc<Stored>)>;
@@ -21,10 +26,49 @@ pub(super) type Portion = Vec<(Sequence, Arc<Stored>)>;
 #[derive(Debug, Default)]
 pub(super) struct Cursor {
     /// The row that is being handed out, and the place in it.
-    row: Option<(Row, usize)>,
+    row: Option<(Loaded, usize)>,
     /// Events that are decoded and not handed out: what an interrupted read has left.
     ahead: VecDeque<(Sequence, Arc<Stored>)>,
     sources: Sources,
+}
+
+/// A row of which events are handed out.
+#[derive(Debug)]
+enum Loaded {
+    Sound(Row),
+    /// It was set aside. Its events have no operations, so that they are rejected.
+    Lost {
+        first: u64,
+        count: usize,
+    },
+}
+
+impl Loaded {
+    fn first(&self) -> u64 {
+        match self {
+            Self::Sound(row) => row.first(),
+            Self::Lost { first, .. } => *first,
+        }
+    }
+
+    fn count(&self) -> usize {
+        match self {
+            Self::Sound(row) => row.count(),
+            Self::Lost { count, .. } => *count,
+        }
+    }
+}
+
+/// Stands for an event that was lost: without operations.
+fn lost() -> Stored {
+    Stored {
+        operations: Operations::new(),
+        original: Original { raw: Bytes::from_static(b"{}"), assigned: Assigned::new() },
+        id_input: IdInput::default(),
+        received_at: Utc::now(),
+        source: Arc::from(""),
+        letter: None,
+    }
 }
 
 /// The one reader; its cursor moves to a blocking thread and back.
@@ -47,11 +91,12 @@ impl Reader {
             if !portion.is_empty() {
                 return portion;
             }
-            let (more, at_end) = {
+            let (more, stopped, at_end) = {
                 let state = self.shared.state();
-                (cursor.row.is_some() || state.read < state.readable, state.is_at_end())
+                let more = cursor.row.is_some() || state.read < state.readable;
+                (more, state.damage.is_some(), state.is_at_end())
             };
-            if more {
+            if more && !stopped {
                 self.fill(cursor, events, bytes).await;
             } else if at_end {
                 // Others may wait for the same end.
@@ -101,18 +146,26 @@ impl Cursor {
                 }
                 continue;
             };
-            let i = *next;
+            let (first, i) = (row.first(), *next);
             if i >= row.count() {
                 self.row = None;
                 continue;
             }
-            *next += 1;
-            let waits = shared.state().holds(row.first(), i);
-            if waits {
-                let event = row.event(i, &mut self.sources)?;
+            if shared.state().holds(first, i) {
+                let event = match row {
+                    Loaded::Lost { .. } => lost(),
+                    Loaded::Sound(row) => match row.event(i, &mut self.sources) {
+                        Ok(event) => event,
+                        Err(damage) => {
+                            shared.damaged(first, row.bytes(), damage)?;
+                            lost()
+                        }
+                    },
+                };
                 sum += event.bytes();
-                self.ahead.push_back((Sequence(row.first() + i as u64), Arc::new(event)));
+                self.ahead.push_back((Sequence(first + i as u64), Arc::new(event)));
             }
+            *next += 1;
         }
         Ok(())
     }
@@ -126,12 +179,25 @@ impl Cursor {
         if read >= readable {
             return Ok(false);
         }
-        let (row, weights, settled) = match shared.kept_row(read) {
-            Some(row) => (row.clone(), row.weights()?, Vec::new()),
-            None => match shared.store.row_from(read)? {
-                Some(found) if found.row.first() < readable => {
-                    (found.row, found.weights, found.settled)
+        let (loaded, weights, settled) = match shared.kept_row(read) {
+            Some(row) => {
+                let weights = row.weights()?;
+                (Loaded::Sound(row), weights, Vec::new())
+            }
+            None => match shared.store.row_from(read).inspect_err(|failure| {
+                if matches!(failure, Failure::Corrupt(_)) {
+                    shared.stop_for_damage(failure);
                 }
+            })? {
+                Some(raw) if raw.first < readable => match raw.check() {
+                    Ok(found) => (Loaded::Sound(found.row), found.weights, found.settled),
+                    Err(damage) => {
+                        let behind = shared.store.row_behind(raw.first)?.unwrap_or(readable);
+                        shared.damaged(raw.first, &raw.bytes, damage)?;
+                        let (loaded, weights) = set_aside(&raw, behind.min(readable));
+                        (loaded, weights, raw.settled)
+                    }
+                },
                 // What was there is settled.
                 _ => {
                     shared.state().advance(readable);
@@ -140,10 +206,20 @@ impl Cursor {
             },
         };
         let mut state = shared.state();
-        state.hold(row.first(), weights, &settled);
-        state.advance(row.first() + row.count() as u64);
+        state.hold(loaded.first(), weights, &settled);
+        state.advance(loaded.first() + loaded.count() as u64);
         drop(state);
-        self.row = Some((row, 0));
+        self.row = Some((loaded, 0));
         Ok(true)
     }
+}
+
+/// Makes what stands for the events of a row that was set aside: as many as it says it has, if
+/// there is room for them before the row `behind`.
+fn set_aside(raw: &Raw, behind: u64) -> (Loaded, Vec<Weight>) {
+    let most = behind.saturating_sub(raw.first);
+    let count = claimed_count(&raw.bytes).filter(|count| (1..=most).contains(count));
+    let count = usize::try_from(count.unwrap_or(most)).unwrap_or(0);
+    let weight = Weight { bytes: 1, operations: 0, received_ms: Utc::now().timestamp_millis() };
+    (Loaded::Lost { first: raw.first, count }, vec![weight; count])
 }

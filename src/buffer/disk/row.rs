@@ -104,6 +104,12 @@ fn checksum(row: &[u8]) -> u64 {
     xxh3_64_with_seed(row.get(HEADER..).unwrap_or_default(), head)
 }
 
+/// Returns how many events a row claims to have, however damaged it is.
+pub(super) fn claimed_count(row: &[u8]) -> Option<u64> {
+    let count = row.get(4..8)?.first_chunk()?;
+    Some(u64::from(u32::from_le_bytes(*count)))
+}
+
 /// A row that was checked as a whole; its events are decoded one by one.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
@@ -153,9 +159,9 @@ impl Row {
         self.first
     }
 
-    /// Returns the size of the whole row.
-    pub(super) fn size(&self) -> usize {
-        self.bytes.len()
+    /// Returns the row as it is stored.
+    pub(super) fn bytes(&self) -> &Bytes {
+        &self.bytes
     }
 
     fn entry(&self, i: usize) -> Result<wire::Wire<'_>, Damage> {

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use super::row::Row;
 use super::state::State;
 use super::store::Store;
+use crate::config::OnCorruption;
 
 /// Bytes of rows that are kept as they stand in the store, so that what was just written or read
 /// is not read from the disk again.
@@ -17,6 +18,7 @@ const KEPT_BYTES: usize = 8 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) store: Store,
+    pub(super) on_corruption: OnCorruption,
     state: Mutex<State>,
     kept: Mutex<Kept>,
     /// Wakes the writer.
@@ -28,9 +30,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(store: Store, state: State) -> Self {
+    pub(super) fn new(store: Store, state: State, on_corruption: OnCorruption) -> Self {
         Self {
             store,
+            on_corruption,
             state: Mutex::new(state),
             kept: Mutex::default(),
             work: Condvar::new(),
@@ -78,14 +81,16 @@ struct Kept {
 
 impl Kept {
     fn keep(&mut self, row: Row) {
-        if row.size() > KEPT_BYTES || self.rows.iter().any(|kept| kept.first() == row.first()) {
+        if row.bytes().len() > KEPT_BYTES
+            || self.rows.iter().any(|kept| kept.first() == row.first())
+        {
             return;
         }
-        self.bytes += row.size();
+        self.bytes += row.bytes().len();
         self.rows.push_back(row);
         while self.bytes > KEPT_BYTES {
             let Some(oldest) = self.rows.pop_front() else { break };
-            self.bytes -= oldest.size();
+            self.bytes -= oldest.bytes().len();
         }
     }
 }

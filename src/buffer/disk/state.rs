@@ -165,8 +165,10 @@ pub(super) struct State {
     pub(super) closed: bool,
     /// The buffer was dropped: the writer ends after a last commit.
     pub(super) dropped: bool,
-    /// Why nothing can be stored.
+    /// Why nothing can be stored, until it can.
     pub(super) trouble: Option<String>,
+    /// What is damaged, if the operator has to decide what becomes of it.
+    pub(super) damage: Option<String>,
 }
 
 impl State {
@@ -189,6 +191,7 @@ impl State {
             closed: false,
             dropped: false,
             trouble: None,
+            damage: None,
             live: meta,
         }
     }
@@ -210,7 +213,7 @@ impl State {
         if self.closed {
             return Err(Refusal::Closed);
         }
-        if let Some(trouble) = &self.trouble {
+        if let Some(trouble) = self.damage.as_ref().or(self.trouble.as_ref()) {
             return Err(Refusal::Failed(trouble.clone()));
         }
         let held = self.live.bytes.saturating_add(self.reserved);
@@ -384,7 +387,7 @@ impl State {
     /// Tells whether nothing can become readable any more.
     pub(super) fn is_at_end(&self) -> bool {
         let idle = self.queue.is_empty() && self.claimed.is_empty() && self.fresh.is_empty();
-        self.closed && idle && self.read >= self.readable
+        self.closed && idle && (self.read >= self.readable || self.damage.is_some())
     }
 
     /// Takes in a row that the reader, or somebody who settles, has loaded.
@@ -478,7 +481,7 @@ impl State {
             bytes: self.live.bytes,
             max_bytes: self.max_bytes,
             oldest: oldest.and_then(DateTime::from_timestamp_millis),
-            unavailable: self.trouble.clone().or(full),
+            unavailable: self.damage.clone().or_else(|| self.trouble.clone()).or(full),
         }
     }
 }

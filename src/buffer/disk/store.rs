@@ -1,19 +1,22 @@
 //! The database: its tables, one commit, one row, and opening it again after a failure.
 
 use std::fmt;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
 use bytes::Bytes;
 use redb::{
-    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageError,
-    TableDefinition,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageBackend,
+    StorageError, TableDefinition,
 };
 
 use super::backend::{BackendFactory, Boxed};
 use super::meta::{FORMAT, Meta};
+use super::reserve::Reserve;
 use super::row::{Damage, Row, Weight};
+use super::view::View;
 use crate::buffer::LetterId;
 
 /// First sequence of a row to the row.
@@ -27,7 +30,7 @@ const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 /// Pages that redb keeps in memory. Its default is 1 GiB; rows are read once and in order, so that
 /// more would gain nothing.
-const CACHE_BYTES: usize = 32 * 1024 * 1024;
+pub(super) const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
 /// Why the database did not do what it was asked to.
 #[derive(Debug)]
@@ -106,7 +109,7 @@ impl From<Damage> for Failure {
 }
 
 /// redb answers some damage with a panic; it is a failure like others here.
-fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(Failure::Corrupt("reading its pages failed".to_owned())))
 }
@@ -126,12 +129,28 @@ pub(super) struct Change {
     pub(super) settled: Vec<(u64, Option<Vec<u8>>)>,
 }
 
-/// A row with what is settled of it.
+/// A row as it stands in the store, with what is settled of it.
+#[derive(Debug)]
+pub(super) struct Raw {
+    pub(super) first: u64,
+    pub(super) bytes: Bytes,
+    pub(super) settled: Vec<u8>,
+}
+
+/// A row that is sound, with what is settled of it.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) row: Row,
     pub(super) weights: Vec<Weight>,
     pub(super) settled: Vec<u8>,
+}
+
+impl Raw {
+    /// Checks the row.
+    pub(super) fn check(&self) -> Result<Found, Damage> {
+        let row = Row::check(self.bytes.clone(), self.first)?;
+        Ok(Found { weights: row.weights()?, row, settled: self.settled.clone() })
+    }
 }
 
 impl Found {
@@ -150,6 +169,7 @@ pub(super) fn has_bit(bitmap: &[u8], i: usize) -> bool {
 /// The database and how to open it.
 pub(super) struct Store {
     pub(super) file: PathBuf,
+    pub(super) reserve: Reserve,
     factory: BackendFactory,
     /// `None` between a failure and the next opening. Readers hold the lock for one row.
     database: RwLock<Option<Database>>,
@@ -162,40 +182,52 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    pub(super) fn new(file: PathBuf, factory: BackendFactory) -> Self {
-        Self { file, factory, database: RwLock::new(None) }
+    pub(super) fn new(file: PathBuf, factory: BackendFactory, reserve: Reserve) -> Self {
+        Self { file, reserve, factory, database: RwLock::new(None) }
     }
 
     /// Opens the database, creates it if it is not there, and returns its totals.
     pub(super) fn open(&self) -> Result<Meta, Failure> {
-        self.close();
+        self.open_over(Ok)
+    }
+
+    /// Opens the database for reading alone, while it cannot be written. Nothing may be committed
+    /// then: it would be lost.
+    pub(super) fn open_view(&self) -> Result<Meta, Failure> {
+        self.open_over(|below| Ok(Box::new(View::new(below)?)))
+    }
+
+    fn open_over(
+        &self,
+        over: impl FnOnce(Box<dyn StorageBackend>) -> io::Result<Box<dyn StorageBackend>>,
+    ) -> Result<Meta, Failure> {
+        // Readers wait meanwhile.
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        close(place.take());
         let (database, meta) = guarded(|| {
-            let backend = (self.factory)().map_err(redb::Error::Io)?;
+            let backend = (self.factory)().and_then(over).map_err(redb::Error::Io)?;
             let mut builder = Builder::new();
             builder.set_cache_size(CACHE_BYTES);
             let database = builder.create_with_backend(Boxed(backend))?;
-            let meta = read_meta(&database.begin_read()?)?;
-            let meta = match meta {
+            let meta = match read_meta(&database.begin_read()?)? {
                 Some(meta) => meta,
                 None => initialise(&database)?,
             };
             Ok((database, meta))
         })?;
-        *self.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+        *place = Some(database);
         Ok(meta)
     }
 
-    /// Closes the database; a failed one is closed as well as it can be.
+    /// Closes the database.
     pub(super) fn close(&self) {
-        let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
-        // What a failed database answers to its closing is known already.
-        drop(guarded(|| {
-            drop(database);
-            Ok(())
-        }));
+        close(self.database.write().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, Failure>) -> Result<T, Failure> {
+    pub(super) fn with<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         match &*database {
             Some(database) => guarded(|| work(database)),
@@ -250,26 +282,26 @@ impl Store {
         })
     }
 
-    /// Returns the first row at or behind `from` that is there.
-    pub(super) fn row_from(&self, from: u64) -> Result<Option<Found>, Failure> {
-        self.with(|database| {
-            let read = database.begin_read()?;
-            let rows = read.open_table(ROWS)?;
-            let Some(entry) = rows.range(from..)?.next() else { return Ok(None) };
-            let (first, bytes) = entry?;
-            found(&read, first.value(), Bytes::copy_from_slice(bytes.value())).map(Some)
-        })
+    /// Returns the first row at or behind `from`.
+    pub(super) fn row_from(&self, from: u64) -> Result<Option<Raw>, Failure> {
+        self.with(|database| row_from(&database.begin_read()?, from))
     }
 
     /// Returns the row that holds `sequence`.
-    pub(super) fn row_of(&self, sequence: u64) -> Result<Option<Found>, Failure> {
+    pub(super) fn row_of(&self, sequence: u64) -> Result<Option<Raw>, Failure> {
         self.with(|database| {
             let read = database.begin_read()?;
-            let rows = read.open_table(ROWS)?;
-            let Some(entry) = rows.range(..=sequence)?.next_back() else { return Ok(None) };
-            let (first, bytes) = entry?;
-            found(&read, first.value(), Bytes::copy_from_slice(bytes.value())).map(Some)
+            let first = match read.open_table(ROWS)?.range(..=sequence)?.next_back() {
+                Some(entry) => entry?.0.value(),
+                None => return Ok(None),
+            };
+            row_from(&read, first)
         })
+    }
+
+    /// Returns the first sequence of the row behind `first`.
+    pub(super) fn row_behind(&self, first: u64) -> Result<Option<u64>, Failure> {
+        self.with(|database| row_behind(&database.begin_read()?, first))
     }
 
     /// Tells which letters are known.
@@ -281,12 +313,33 @@ impl Store {
     }
 }
 
-fn found(read: &ReadTransaction, first: u64, bytes: Bytes) -> Result<Found, Failure> {
-    let row = Row::check(bytes, first)?;
-    let weights = row.weights()?;
+/// Closes a database. What a failed one answers to that is known already.
+fn close(database: Option<Database>) {
+    guarded(|| {
+        drop(database);
+        Ok(())
+    })
+    .ok();
+}
+
+pub(super) fn row_from(read: &ReadTransaction, from: u64) -> Result<Option<Raw>, Failure> {
+    let rows = read.open_table(ROWS)?;
+    let mut range = rows.range(from..)?;
+    let Some(entry) = range.next() else { return Ok(None) };
+    let (first, bytes) = entry?;
+    let first = first.value();
+    let bytes = Bytes::copy_from_slice(bytes.value());
     let settled = read.open_table(SETTLED)?;
     let settled = settled.get(first)?.map_or_else(Vec::new, |bitmap| bitmap.value().to_vec());
-    Ok(Found { row, weights, settled })
+    Ok(Some(Raw { first, bytes, settled }))
+}
+
+/// Returns the first sequence of the row behind `first`.
+pub(super) fn row_behind(read: &ReadTransaction, first: u64) -> Result<Option<u64>, Failure> {
+    match read.open_table(ROWS)?.range(first.saturating_add(1)..)?.next() {
+        Some(entry) => Ok(Some(entry?.0.value())),
+        None => Ok(None),
+    }
 }
 
 /// Reads the totals; `None` of a database without tables.
