@@ -47,7 +47,9 @@ pub use mapping::MappingConfig;
 pub use process::{AdminConfig, LogConfig, LogFormat, LogLevel};
 pub use schema::schema;
 pub use source::{Ack, IpNetwork, RudderStackConfig, SourceConfig, StdinConfig, WriteKey};
-pub use store::{BufferConfig, DeadLettersConfig, DeadLettersFull, OnCorruption, WhenFull};
+pub use store::{
+    BufferConfig, BufferKind, DeadLettersConfig, DeadLettersFull, OnCorruption, WhenFull,
+};
 
 section! {
     /// Configuration of rudder-customerio.

@@ -273,6 +273,7 @@ async fn live(life: &Life, dir: &Path) -> (LedgerSnapshot, RunningSandbox, Confi
     };
     let sink = CustomerIoSink::start(Parts {
         rules: Rules { filter, mapping: mapping() },
+        data_dir: None,
         buffer: Arc::new(MemoryBuffer::new(config.buffer.max_size, config.buffer.when_full)),
         destination: Arc::new(Client::new(&customerio).unwrap()),
         customerio,
