@@ -1,4 +1,37 @@
-//! The buffer on disk.
+//! The buffer on disk: a redb database of one row per group commit.
+//!
+//! ```text
+//! dir/events.redb   rows      first sequence → the events of one commit (see `row`)
+//!                   settled   first sequence → bitmap of the settled events of that row
+//!                   replayed  ids of dead letters that were replayed
+//!                   meta      format; totals and the ledger of all lives, as JSON (see `meta`)
+//! dir/reserve       room for emptying a full disk (see `reserve`)
+//! dir/*.damaged-*   what was set aside (see `damage`)
+//! ```
+//!
+//! - **Append.** One thread (`writer`) owns the database. It takes the appends that wait, writes
+//!   them as one row with the new totals, commits durably, and answers all. An event is readable
+//!   once its append was answered; an append that is given up earlier is hidden at once and removed
+//!   by the next commit.
+//! - **Settle.** Settlements change memory at once (`state`) and the disk with the next append, or
+//!   after 75 ms, or on flush. A row whose events are all settled is removed in that commit. So the
+//!   ledger's law holds in every commit.
+//! - **Read.** One row at a time (`reader`), each event decoded when it is handed out. Of what was
+//!   read and not settled, 16 bytes per event are kept; of what was not read, nothing. Nothing is
+//!   counted or scanned at start.
+//! - **Crash.** A commit is there or not. What was settled in the last 100 ms is read again.
+//!   redb saves its allocator with every commit (quick repair): opening after a kill takes
+//!   milliseconds for any size instead of 0.17 s per GiB, and commits did not become measurably
+//!   slower. The two phases that come with it also mean that a failed fsync leaves the old state.
+//! - **Failure.** A failed commit refuses its appends, and all others until a commit succeeds: the
+//!   database is opened again each second and proven by a commit, which also removes the row whose
+//!   fate was unknown. Meanwhile settlements wait in memory, and reading goes on over a `view`.
+//!   After a full disk, events are taken again once the reserve could be written again.
+//! - **Size.** Pages of removed rows are used again; the file is cut when the buffer is empty.
+//!   redb gives each row a power of two of pages, so the file can reach up to twice the bytes of
+//!   the rows in it at the worst, and about 1.4 times on average.
+//! - **Damage.** A damaged row has events without operations when it is set aside
+//!   (`on_corruption: set_aside`); else reading stops before it.
 
 mod append;
 mod backend;
@@ -7,6 +40,7 @@ mod fetch;
 mod inspect;
 mod meta;
 mod reader;
+mod reserve;
 mod row;
 mod shared;
 mod state;
@@ -26,6 +60,7 @@ use tokio::sync::oneshot;
 use self::append::Line;
 use self::meta::FORMAT;
 use self::reader::{Portion, Reader};
+use self::reserve::Reserve;
 use self::shared::Shared;
 use self::state::State;
 use self::store::{Failure, Store};
@@ -40,6 +75,9 @@ pub use self::inspect::{Inspection, export, inspect};
 
 /// Name of the database within the folder.
 const FILE: &str = "events.redb";
+
+/// Name of the file that keeps room for emptying a full disk.
+const RESERVE: &str = "reserve";
 
 /// How a [`DiskBuffer`] is opened.
 #[derive(Clone, Debug)]
@@ -77,7 +115,8 @@ impl DiskBuffer {
             let message = format!("the folder of the buffer cannot be created: {error}");
             vec![Diagnostic::error("buffer", message).at(place(&options.dir))]
         })?;
-        Self::open_with(options, backend::file(&file))
+        let reserve = Reserve::new(Some(options.dir.join(RESERVE)));
+        Self::open_store(&options, Store::new(file.clone(), backend::file(&file), reserve))
     }
 
     /// Opens a buffer over another storage than a file; for tests of its failures.
@@ -86,7 +125,11 @@ impl DiskBuffer {
         options: DiskOptions,
         factory: BackendFactory,
     ) -> Result<Self, Vec<Diagnostic>> {
-        let store = Store::new(options.dir.join(FILE), factory);
+        let store = Store::new(options.dir.join(FILE), factory, Reserve::new(None));
+        Self::open_store(&options, store)
+    }
+
+    fn open_store(options: &DiskOptions, store: Store) -> Result<Self, Vec<Diagnostic>> {
         let meta = match store.open() {
             Err(Failure::Corrupt(why)) if options.on_corruption == OnCorruption::SetAside => {
                 store.close();
@@ -106,7 +149,10 @@ impl DiskBuffer {
             state.starts_with(found.oldest());
         }
         let shared = Arc::new(Shared::new(store, state, options.on_corruption));
-        let writer = Writer::new(Arc::clone(&shared), meta);
+        let mut writer = Writer::new(Arc::clone(&shared), meta);
+        if let Err(failure) = shared.store.reserve.ensure() {
+            writer.begin_refusing(&failure);
+        }
         let writer = std::thread::Builder::new()
             .name("buffer-writer".to_owned())
             .spawn(move || writer.run())

@@ -14,6 +14,7 @@ use redb::{
 
 use super::backend::{BackendFactory, Boxed};
 use super::meta::{FORMAT, Meta};
+use super::reserve::Reserve;
 use super::row::{Damage, Row, Weight};
 use super::view::View;
 use crate::buffer::LetterId;
@@ -168,6 +169,7 @@ pub(super) fn has_bit(bitmap: &[u8], i: usize) -> bool {
 /// The database and how to open it.
 pub(super) struct Store {
     pub(super) file: PathBuf,
+    pub(super) reserve: Reserve,
     factory: BackendFactory,
     /// `None` between a failure and the next opening. Readers hold the lock for one row.
     database: RwLock<Option<Database>>,
@@ -180,20 +182,18 @@ impl fmt::Debug for Store {
 }
 
 impl Store {
-    pub(super) fn new(file: PathBuf, factory: BackendFactory) -> Self {
-        Self { file, factory, database: RwLock::new(None) }
+    pub(super) fn new(file: PathBuf, factory: BackendFactory, reserve: Reserve) -> Self {
+        Self { file, reserve, factory, database: RwLock::new(None) }
     }
 
     /// Opens the database, creates it if it is not there, and returns its totals.
     pub(super) fn open(&self) -> Result<Meta, Failure> {
-        self.close();
-        self.open_over(|below| Ok(below))
+        self.open_over(Ok)
     }
 
     /// Opens the database for reading alone, while it cannot be written. Nothing may be committed
     /// then: it would be lost.
     pub(super) fn open_view(&self) -> Result<Meta, Failure> {
-        self.close();
         self.open_over(|below| Ok(Box::new(View::new(below)?)))
     }
 
@@ -201,6 +201,9 @@ impl Store {
         &self,
         over: impl FnOnce(Box<dyn StorageBackend>) -> io::Result<Box<dyn StorageBackend>>,
     ) -> Result<Meta, Failure> {
+        // Readers wait meanwhile.
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        close(place.take());
         let (database, meta) = guarded(|| {
             let backend = (self.factory)().and_then(over).map_err(redb::Error::Io)?;
             let mut builder = Builder::new();
@@ -212,18 +215,13 @@ impl Store {
             };
             Ok((database, meta))
         })?;
-        *self.database.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+        *place = Some(database);
         Ok(meta)
     }
 
-    /// Closes the database; a failed one is closed as well as it can be.
+    /// Closes the database.
     pub(super) fn close(&self) {
-        let database = self.database.write().unwrap_or_else(PoisonError::into_inner).take();
-        // What a failed database answers to its closing is known already.
-        drop(guarded(|| {
-            drop(database);
-            Ok(())
-        }));
+        close(self.database.write().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     pub(super) fn with<T>(
@@ -313,6 +311,15 @@ impl Store {
             letters.iter().map(|letter| Ok(replayed.get(letter.0)?.is_some())).collect()
         })
     }
+}
+
+/// Closes a database. What a failed one answers to that is known already.
+fn close(database: Option<Database>) {
+    guarded(|| {
+        drop(database);
+        Ok(())
+    })
+    .ok();
 }
 
 pub(super) fn row_from(read: &ReadTransaction, from: u64) -> Result<Option<Raw>, Failure> {

@@ -23,6 +23,9 @@ const GROUP_BYTES: u64 = 4 * 1024 * 1024;
 /// 100 ms, and a commit takes some of that.
 const LINGER: Duration = Duration::from_millis(75);
 
+/// Size above which the file of an empty buffer is cut.
+const LARGE_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Pause before a failed database is opened again.
 const TRY_AGAIN: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
 
@@ -50,6 +53,13 @@ struct Failed {
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, committed: Meta) -> Self {
         Self { shared, committed, failed: None, try_again: TRY_AGAIN }
+    }
+
+    /// Begins without taking events, since the disk has no room for the reserve.
+    pub(super) fn begin_refusing(&mut self, failure: &Failure) {
+        self.fail(failure, Pending::default(), Vec::new());
+        let next = Instant::now() + self.try_again;
+        self.failed = Some(Failed { unwritten: None, forgotten: Vec::new(), next });
     }
 
     /// Works until the buffer is dropped.
@@ -143,6 +153,7 @@ impl Writer {
         match self.shared.store.commit(&change, &meta, &mut fresh) {
             Ok(()) => {
                 self.committed = meta;
+                self.shrink();
                 let mut state = self.shared.state();
                 if let Some(row) = row {
                     let row = Row::fresh(row, first, weights.len());
@@ -152,6 +163,9 @@ impl Writer {
                 self.shared.room.notify_one();
             }
             Err(failure) => {
+                if matches!(failure, Failure::Full(_)) {
+                    self.shared.store.reserve.release();
+                }
                 let unwritten = row.map(|_| first);
                 // Its sequences are lost with it: none is ever given to two events.
                 self.committed.next = meta.next;
@@ -159,6 +173,22 @@ impl Writer {
                 self.failed = Some(Failed { unwritten, forgotten: fresh, next: Instant::now() });
                 self.recover();
             }
+        }
+    }
+
+    /// Gives the room of an empty buffer back: redb keeps the pages of removed rows for new ones,
+    /// and cuts the file only when it is closed.
+    fn shrink(&mut self) {
+        let large = || {
+            std::fs::metadata(&self.shared.store.file).is_ok_and(|file| file.len() > LARGE_BYTES)
+        };
+        if self.committed.events > 0 || !large() {
+            return;
+        }
+        if let Err(failure) = self.shared.store.open() {
+            self.fail(&failure, Pending::default(), Vec::new());
+            let (forgotten, next) = (Vec::new(), Instant::now());
+            self.failed = Some(Failed { unwritten: None, forgotten, next });
         }
     }
 
@@ -198,9 +228,14 @@ impl Writer {
             }
             self.shared.store.commit(&change, &meta, &mut Vec::new())
         });
-        match written {
+        let readable = written.is_ok();
+        if readable {
+            self.committed = meta;
+            failed.unwritten = None;
+            failed.forgotten.clear();
+        }
+        match written.and_then(|()| self.shared.store.reserve.ensure()) {
             Ok(()) => {
-                self.committed = meta;
                 self.failed = None;
                 self.shared.state().trouble = None;
                 self.shared.room.notify_one();
@@ -208,7 +243,11 @@ impl Writer {
                 let file = self.shared.store.file.display();
                 tracing::info!(%file, "The buffer can be written again.");
             }
+            Err(failure) if readable => self.fail(&failure, Pending::default(), Vec::new()),
             Err(failure) => {
+                if matches!(failure, Failure::Full(_)) {
+                    self.shared.store.reserve.release();
+                }
                 self.fail(&failure, pending, Vec::new());
                 // What is stored is delivered meanwhile, if it can be read at all.
                 if let Err(failure) = self.shared.store.open_view() {

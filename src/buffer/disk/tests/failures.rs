@@ -215,8 +215,13 @@ async fn a_disk_that_cannot_grow_can_still_be_emptied() {
     buffer.settle(&delivered(&read));
     buffer.flush().await;
     assert_eq!(buffer.stats().events, 0);
-    until_it_works(&buffer).await;
-    buffer.append(vec![large()]).await.unwrap();
+    // redb frees the pages of a removed row some commits later.
+    let mut tries = 0;
+    while buffer.append(vec![large()]).await.is_err() {
+        tries += 1;
+        assert!(tries < 20, "what was removed is not used again");
+        until_it_works(&buffer).await;
+    }
     drop(buffer);
     assert_eq!(disk.open().stats().events, 1);
 }
@@ -341,7 +346,7 @@ async fn what_is_no_buffer_stops_the_start_or_is_set_aside() {
         let aside = std::fs::read_dir(&options.dir)
             .unwrap()
             .map(|entry| entry.unwrap().path())
-            .find(|path| *path != file)
+            .find(|path| path.to_string_lossy().contains(".damaged-"))
             .unwrap();
         assert_eq!(std::fs::read(aside).unwrap(), bytes, "{what}");
     }
@@ -426,8 +431,10 @@ async fn a_damaged_row_that_is_set_aside_gives_events_to_reject() {
     assert_eq!((stats.events, stats.bytes, stats.unavailable), (0, 0, None));
     let ledger = buffer.all_lives().unwrap();
     assert_eq!((ledger.count(OutcomeKind::Rejected, ReasonCode::Internal), ledger.gap()), (4, 0));
-    let aside = std::fs::read_dir(&options.dir).unwrap().count();
-    assert_eq!(aside, 2, "the database, and the row beside it");
+    let aside = std::fs::read_dir(&options.dir).unwrap().filter(|entry| {
+        entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("row-1.damaged-")
+    });
+    assert_eq!(aside.count(), 1, "the row is kept beside the database");
 }
 
 #[tokio::test]
@@ -458,4 +465,22 @@ async fn a_buffer_can_be_looked_into_and_exported_while_nobody_uses_it() {
     assert_eq!(export(&folder, each).unwrap(), 2);
     assert_eq!(exported, [(1, 2), (3, 4)]);
     assert_eq!(std::fs::read(folder.join(FILE)).unwrap(), before, "nothing is changed");
+}
+
+#[tokio::test]
+async fn events_are_taken_only_while_there_is_a_reserve() {
+    let dir = tempfile::tempdir().unwrap();
+    let reserve = dir.path().join("buffer").join(RESERVE);
+    drop(open(&dir));
+    assert!(std::fs::metadata(&reserve).unwrap().len() > 0);
+    // A folder in its place stands for a disk without room for it.
+    std::fs::remove_file(&reserve).unwrap();
+    std::fs::create_dir(&reserve).unwrap();
+    let buffer = open(&dir);
+    assert!(buffer.stats().unavailable.is_some());
+    assert!(matches!(buffer.append(vec![event(1)]).await, Err(AppendError::Failed(_))));
+    std::fs::remove_dir(&reserve).unwrap();
+    until_it_works(&buffer).await;
+    buffer.append(vec![event(1)]).await.unwrap();
+    assert!(std::fs::metadata(&reserve).unwrap().is_file());
 }
