@@ -108,10 +108,10 @@ impl Client {
             timeout: config.timeout,
             region: config.endpoint.is_none().then_some(config.region),
             environment_id: config.environment_id,
-            current: Current::new(Snapshot {
+            current: Current::new(Snapshot::new(
                 credentials,
-                policy: Policy::new(config, endpoint.clone()),
-            }),
+                Policy::new(config, endpoint.clone()),
+            )),
             endpoint,
         })
     }
@@ -122,16 +122,35 @@ impl Client {
     ///
     /// Refused credentials, another region or workspace than configured, or no usable answer.
     pub async fn account(&self) -> Result<Account, ProbeError> {
-        let current = self.current.get();
+        self.account_of(&self.current.get()).await
+    }
+
+    async fn account_of(&self, current: &Snapshot) -> Result<Account, ProbeError> {
         let uri = self.account_uri.clone();
-        let request = request(&current, Method::GET, uri, Bytes::new(), 0);
+        let request = request(current, Method::GET, uri, Bytes::new(), 0);
         let answer = match self.exchange(request).await.0 {
             Ok(answer) => answer,
             Err(failure) => return Err(ProbeError::from_failure(&failure, &current.policy)),
         };
         let account = account::read(&current.policy, answer.status, &answer.headers, &answer.body)?;
         account.check(self.region, self.environment_id)?;
+        current.confirm();
         Ok(account)
+    }
+
+    /// Makes sure that nothing is sent to another workspace than the pinned one, whenever and
+    /// however the credentials came.
+    async fn confirm(&self, current: &Snapshot) -> Result<(), Reply> {
+        if self.environment_id.is_none() || current.is_confirmed() {
+            return Ok(());
+        }
+        match self.account_of(current).await {
+            Ok(_) => Ok(()),
+            Err(ProbeError::Refused(hold)) => Err(Reply::Hold(hold)),
+            Err(ProbeError::Unreachable(_)) => {
+                Err(Reply::Retry { after: None, why: "network", unknown: false })
+            }
+        }
     }
 
     async fn deliver(&self, bodies: Vec<Bytes>, attempt: u32) -> Reply {
@@ -142,6 +161,9 @@ impl Client {
             self.exchange(request(current, Method::POST, self.batch_uri.clone(), body, attempt))
         };
         let mut current = self.current.get();
+        if let Err(reply) = self.confirm(&current).await {
+            return reply;
+        }
         let (mut result, mut doubtful) = post(&current, body.clone()).await;
         // Nothing of a request without right was applied. If the key was rotated meanwhile, the
         // same request goes again by the new one, and nobody has to wait for a probe.
@@ -149,6 +171,9 @@ impl Client {
             && let Some(newer) = self.current.newer_than(&current).await
         {
             current = newer;
+            if let Err(reply) = self.confirm(&current).await {
+                return in_doubt(doubtful, reply);
+            }
             let again;
             (result, again) = post(&current, body).await;
             doubtful |= again;
@@ -163,7 +188,7 @@ impl Client {
                 reply::classify(policy, status, &headers, &body, items, SystemTime::now())
             }
         };
-        if doubtful { Reply::Doubtful(Box::new(reply)) } else { reply }
+        in_doubt(doubtful, reply)
     }
 
     /// Sends a request, once more if it met a connection that had been closed meanwhile. Tells
@@ -242,14 +267,24 @@ impl Destination for Client {
     /// time limits, and the number of connections stay as they were made.
     fn reconfigure(&self, config: &CustomerIoConfig) -> Result<(), Vec<Diagnostic>> {
         let credentials = Credentials::new(config).map_err(|wrong| vec![*wrong])?;
+        let known = self.current.get();
         let policy = Policy {
             statuses: config.retry.statuses.clone(),
             item_reasons: config.retry.item_reasons.clone(),
-            ..self.current.get().policy.clone()
+            ..known.policy.clone()
         };
-        self.current.set(Snapshot { credentials, policy });
+        let same = credentials.are(&known.credentials);
+        let next = Snapshot::new(credentials, policy);
+        if same && known.is_confirmed() {
+            next.confirm();
+        }
+        self.current.set(next);
         Ok(())
     }
+}
+
+fn in_doubt(doubtful: bool, reply: Reply) -> Reply {
+    if doubtful { Reply::Doubtful(Box::new(reply)) } else { reply }
 }
 
 fn request(

@@ -47,26 +47,22 @@ impl Credentials {
         self.authorization == others.authorization
     }
 
-    /// Reads the files again. Both halves are taken or none.
+    /// Tells whether a half of them stands in a file.
+    pub fn are_in_files(&self) -> bool {
+        self.site_id.file().is_some() || self.api_key.file().is_some()
+    }
+
+    /// Reads the files again. Both halves are taken or none. Blocks.
     ///
     /// # Errors
     ///
     /// What is wrong with the files; the text names them and never shows their content.
-    pub async fn read_again(&self) -> Result<Self, String> {
-        if self.site_id.file().is_none() && self.api_key.file().is_none() {
-            return Ok(self.clone());
-        }
-        let known = self.clone();
-        let read = move || {
-            let half = |key: &str, half: &Credential| {
-                half.read_again().map_err(|why| format!("`customerio.{key}`: {why}"))
-            };
-            let site_id = half("site_id", &known.site_id)?;
-            let api_key = half("api_key", &known.api_key)?;
-            Self::of(site_id, api_key).map_err(str::to_owned)
+    pub fn read_again(&self) -> Result<Self, String> {
+        let half = |key: &str, half: &Credential| {
+            half.read_again().map_err(|why| format!("`customerio.{key}`: {why}"))
         };
-        // A mounted file can be slow, and other requests must not wait for it.
-        let read = tokio::task::spawn_blocking(read).await;
-        read.unwrap_or_else(|_| Err("the files could not be read".to_owned()))
+        let site_id = half("site_id", &self.site_id)?;
+        let api_key = half("api_key", &self.api_key)?;
+        Self::of(site_id, api_key).map_err(str::to_owned)
     }
 }

@@ -216,3 +216,53 @@ async fn a_request_under_way_keeps_the_key_with_which_it_left() {
     assert_eq!(left.headers()["authorization"], OLD);
     assert_eq!(rotation.send().await, delivered());
 }
+
+/// A key of another workspace must not get data there, also when it comes while the client runs.
+#[tokio::test]
+async fn a_new_key_of_another_workspace_than_the_pinned_one_sends_nothing() {
+    let server = Server::start(|request| {
+        let new = request.headers()["authorization"] == NEW;
+        match (new, request.method() == Method::GET) {
+            (true, true) => answer(200, r#"{"region":"us","environment_id":4}"#),
+            (true, false) => answer(200, "{}"),
+            (false, true) => answer(200, ACCOUNT),
+            (false, false) => answer(401, ""),
+        }
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    std::fs::write(&file, "old").unwrap();
+    let config = CustomerIoConfig {
+        api_key: Credential::from_file(&file).unwrap(),
+        environment_id: Some(3),
+        ..config_for(server.address)
+    };
+    let client = Client::new(&config).unwrap();
+    assert_eq!(client.probe().await, Ok(()));
+    std::fs::write(&file, "new").unwrap();
+    assert_eq!(code(client.send(bodies(&["1"]), 0).await), "wrong_workspace");
+    let config = CustomerIoConfig { api_key: "new".into(), ..config };
+    client.reconfigure(&config).unwrap();
+    assert_eq!(code(client.send(bodies(&["1"]), 0).await), "wrong_workspace");
+    let seen = server.seen.lock().unwrap();
+    let data = seen.iter().filter(|r| r.method() == Method::POST);
+    assert!(data.into_iter().all(|r| r.headers()["authorization"] == OLD));
+}
+
+#[tokio::test]
+async fn a_pinned_workspace_is_asked_for_once() {
+    let server = Server::start(|request| match *request.method() {
+        Method::GET => answer(200, ACCOUNT),
+        _ => answer(200, "{}"),
+    })
+    .await;
+    let config = CustomerIoConfig { environment_id: Some(3), ..config_for(server.address) };
+    let client = Client::new(&config).unwrap();
+    for _ in 0..3 {
+        assert_eq!(client.send(bodies(&["1"]), 0).await, delivered());
+        client.reconfigure(&config).unwrap();
+    }
+    let seen = server.seen.lock().unwrap();
+    assert_eq!(seen.iter().filter(|r| r.method() == Method::GET).count(), 1);
+}
