@@ -5,6 +5,7 @@ mod connections;
 mod doubles;
 mod merges;
 mod rotation;
+mod secrets;
 mod tls;
 mod waiting;
 
