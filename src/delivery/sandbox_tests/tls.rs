@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -49,6 +50,8 @@ enum Door {
     Tls(Arc<ServerConfig>),
     /// Speaks HTTP where TLS was expected.
     Plain,
+    /// Knows no version of TLS that the client takes, and says so.
+    Old,
 }
 
 /// Listens before `behind` and passes on what comes through.
@@ -61,6 +64,13 @@ async fn doorway(door: Arc<ArcSwap<Door>>, behind: SocketAddr) -> u16 {
             tokio::spawn(async move {
                 let mut inside = TcpStream::connect(behind).await.unwrap();
                 match door {
+                    Door::Old => {
+                        // A fatal alert, `protocol_version`, after the client's greeting.
+                        let mut greeting = [0; 5];
+                        stream.read_exact(&mut greeting).await.unwrap();
+                        stream.write_all(&[21, 3, 1, 0, 2, 2, 70]).await.unwrap();
+                        drop(tokio::io::copy(&mut stream, &mut tokio::io::sink()).await);
+                    }
                     Door::Plain => {
                         drop(tokio::io::copy_bidirectional(&mut stream, &mut inside).await);
                     }
@@ -86,6 +96,7 @@ async fn a_server_that_cannot_be_trusted_is_held_until_it_can() {
         ("expired", Door::Tls(side("localhost", Some(&ours), true))),
         ("another name", Door::Tls(side("track.example", Some(&ours), false))),
         ("no TLS", Door::Plain),
+        ("an old protocol", Door::Old),
     ] {
         let mut trip = Trip::new(json!([]), &[]).await;
         let door = Arc::new(ArcSwap::from_pointee(wrong));
