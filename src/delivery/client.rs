@@ -19,8 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::capture_connection;
@@ -37,13 +36,12 @@ pub use endpoint::region_endpoint;
 use connect::{Dialer, Uses};
 use credentials::Credentials;
 use current::{Current, Snapshot};
-use outgoing::Outgoing;
+use outgoing::{Outgoing, request};
 
 /// Longest part of an answer that is read, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 const IDLE: Duration = Duration::from_secs(60);
 const H2_PING: Duration = Duration::from_secs(30);
-const RETRY_COUNT: HeaderName = HeaderName::from_static("x-retry-count");
 
 type Http = hyper_util::client::legacy::Client<Dialer, Outgoing>;
 
@@ -285,33 +283,6 @@ impl Destination for Client {
 
 fn in_doubt(doubtful: bool, reply: Reply) -> Reply {
     if doubtful { Reply::Doubtful(Box::new(reply)) } else { reply }
-}
-
-fn request(
-    current: &Snapshot,
-    method: Method,
-    uri: Uri,
-    body: Bytes,
-    attempt: u32,
-) -> Request<Outgoing> {
-    let mut request = Request::new(Outgoing::new(body));
-    let length = request.body().len();
-    *request.uri_mut() = uri;
-    let headers = request.headers_mut();
-    headers.insert(AUTHORIZATION, current.credentials.authorization());
-    headers.insert(
-        USER_AGENT,
-        HeaderValue::from_static(concat!("rudder-customerio/", env!("CARGO_PKG_VERSION"))),
-    );
-    if method == Method::POST {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    if attempt > 0 {
-        headers.insert(RETRY_COUNT, HeaderValue::from(attempt));
-    }
-    *request.method_mut() = method;
-    request
 }
 
 /// Reads a body up to [`MAX_ANSWER`]; tells whether it broke off.

@@ -94,8 +94,10 @@ async fn a_207_for_all_rejects_all_and_one_for_none_rejects_none() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_letter_has_all_words_about_its_item() {
-    let error = |reason: &str, field: &str, message: &str| json!({"batch_index": 1, "reason": reason, "field": field, "message": message});
-    let errors = json!({"errors": [error("a", "f", "m"), error("b", "g", "n")]});
+    let errors = json!({"errors": [
+        {"batch_index": 1, "reason": "a", "field": "f", "message": "m"},
+        {"batch_index": 1, "reason": "b", "field": "g", "message": "n"},
+    ]});
     let trip = trip(batch(json!({}), json!({"status": 207, "body": errors}))).await;
     trip.deliver(crowd(3)).await;
     let [letter] = trip.letters().try_into().unwrap();

@@ -79,7 +79,9 @@ async fn an_answer_that_trickles_is_read_to_its_end() {
 /// Longer than `timeout` it must not take: then nobody knows what became of the request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_trickles_for_too_long_leaves_the_request_unknown() {
-    let rule = json!([{"match": {"path": "/api/v2/batch"}, "when": {"times": 1}, "do": {"slow_body": "1s"}}]);
+    let rule = json!([{
+        "match": {"path": "/api/v2/batch"}, "when": {"times": 1}, "do": {"slow_body": "1s"}
+    }]);
     let mut trip = Trip::new(rule, &["dedupe=false"]).await;
     trip.config.timeout = Duration::from_millis(300);
     trip.deliver(crowd(5)).await;

@@ -61,7 +61,9 @@ async fn what_was_not_applied_is_sent_once_more_and_doubles_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_cannot_be_placed_is_followed_by_each_operation_alone() {
     for kind in ["index_missing", "index_out_of_range", "not_a_list", "cut", "empty", "html"] {
-        let rule = json!([{"match": {"path": "/api/v2/batch"}, "when": {"times": 1}, "do": {"bad_errors": kind}}]);
+        let rule = json!([{
+            "match": {"path": "/api/v2/batch"}, "when": {"times": 1}, "do": {"bad_errors": kind}
+        }]);
         let trip = Trip::new(rule, &["log_body_bytes=1000000"]).await;
         trip.deliver(crowd(5)).await;
         let sizes = |status| trip.batches(status).iter().map(Vec::len).collect::<Vec<_>>();

@@ -35,11 +35,15 @@ async fn neither_keys_nor_events_are_logged_measured_or_shown() {
     let mut trip = Trip::new(
         json!([
             {"when": {"times": 2}, "do": {"unauthorized": {}}},
-            {"when": {"times": 2}, "do": {"redirect": {"location": "https://a:s3cret-key@track-eu.customer.io/?k=s3cret-key"}}},
+            {"when": {"times": 2}, "do": {"redirect": {
+                "location": "https://a:s3cret-key@track-eu.customer.io/?k=s3cret-key"
+            }}},
             {"when": {"times": 2}, "do": {"status": 502, "body": "ada@example.org"}},
             {"when": {"times": 1}, "do": {"reset": "after_request"}},
             {"when": {"times": 2}, "do": {"status": 403, "body": "ada@example.org"}},
-            {"do": {"items": {"indexes": [0]}, "error": {"reason": "invalid", "field": "x", "message": "ada@example.org"}}},
+            {"do": {"items": {"indexes": [0]}, "error": {
+                "reason": "invalid", "field": "x", "message": "ada@example.org"
+            }}},
         ]),
         &[],
     )
