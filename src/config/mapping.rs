@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::declare::{Choice, Choices, Sect, choice, section};
+use super::declare::{Choice, Choices, Compare, Differences, Sect, choice, section};
 use super::form::{Count, FilePath, Flag, Nullable, Text};
 use crate::mapping::Settings;
 
@@ -61,5 +61,19 @@ impl From<SettingsKeys> for Settings {
             device_token_event_name: keys.device_token_event_name,
             record_object: object.map_or("person", |(word, _, _)| word).to_owned(),
         }
+    }
+}
+
+impl Compare for Settings {
+    const PLAIN: bool = false;
+
+    fn compare(&self, other: &Self, found: &mut Differences) {
+        let Self { device_token_event_name, record_object } = self;
+        found.below_key(
+            "device_token_event_name",
+            device_token_event_name,
+            &other.device_token_event_name,
+        );
+        found.below_key("record_object", record_object, &other.record_object);
     }
 }
