@@ -11,7 +11,7 @@ use super::{DeliveryStatus, Tuning};
 pub struct Orders {
     /// Whether nothing is to be sent.
     pub paused: bool,
-    /// Grows with each [`DeliveryHandle::resume`]; a held delivery then probes at once.
+    /// Grows with each [`DeliveryHandle::resume`] and [`DeliveryHandle::try_again`]; a held delivery then probes at once.
     pub resumed: u64,
 }
 
@@ -47,6 +47,12 @@ impl DeliveryHandle {
             orders.paused = false;
             orders.resumed += 1;
         });
+    }
+
+    /// Lets a delivery that is held ask Customer.io at once whether it may go on; one that is paused
+    /// stays so.
+    pub fn try_again(&self) {
+        self.orders.send_modify(|orders| orders.resumed += 1);
     }
 
     /// Puts other limits in force; requests under way keep the old ones.
