@@ -8,7 +8,7 @@
 //! | `GET /readyz` | 200, or 503 with the reasons why new events cannot be accepted |
 //! | `GET /metrics` | Prometheus' text format |
 //! | `GET /status` | JSON, see [`status::Status`] |
-//! | `POST /reload` | loads configuration and scripts anew, see [`Reloaded`]; 422 with the diagnostics if they are refused |
+//! | `POST /reload` | loads configuration and scripts, see [`Reloaded`]; 422 if refused |
 //! | `POST /pause`, `POST /resume` | stops and continues delivery; events are still accepted |
 //! | `POST /replay` | 501: not yet supported |
 

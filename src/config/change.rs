@@ -3,16 +3,23 @@
 //! A reload reads the whole file again, with every `${env:…}` and `${file:…}` in it, and checks it
 //! whole: if anything is wrong, nothing changes. If all is right, these keys take effect at once:
 //!
-//! | key | from when on |
+//! | key | holds from |
 //! |---|---|
-//! | `filter.*`, `consent.*` | the next batch that is taken; what was mapped before is delivered. `/sourceConfig` follows |
-//! | `mapping.dir`, `mapping.settings.*`, and the scripts | the next batch that is taken, together with filter and consent |
+//! | `filter.*`, `consent.*` | the next batch of events |
+//! | `mapping.dir`, `mapping.settings.*`, and the scripts | the next batch of events |
 //! | `mapping.watch` | the next look at the files |
-//! | `customerio.site_id`, `customerio.api_key` | the next request; a delivery that is held asks at once whether it may go on |
-//! | `customerio.rate_limit.*`, `customerio.batch.*`, `customerio.retry.*` | the next request; requests under way keep the old ones |
+//! | `customerio.site_id`, `customerio.api_key` | the next request |
+//! | `customerio.rate_limit.*` | the next request |
+//! | `customerio.batch.*`, `customerio.retry.*` | the next request |
 //! | `log.level` | the next message |
 //!
-//! All others need a restart. They are compared with what the process started with, and named until
+//! Filter, consent, and scripts change in one step, and what the gateways answer to `/sourceConfig`
+//! with them. A batch that is being mapped keeps the old ones, and what is in the buffer is delivered
+//! as it is. After a change of the credentials a delivery that is held asks at once whether it may go
+//! on; one that is paused stays so. The environment of a process does not change, so that an
+//! `${env:…}` keeps its value; an `${file:…}` is read again.
+//!
+//! All other keys need a restart. They are compared with what the process started with, and named until
 //! the file says that again or the process is started anew.
 
 use super::Config;

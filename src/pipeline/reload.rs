@@ -49,6 +49,10 @@ impl Reloads {
     /// Text for the operator with everything for which the reload is refused; then nothing has
     /// changed.
     ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    ///
     /// # Cancel safety
     ///
     /// A reload that has begun is finished when the future is dropped.

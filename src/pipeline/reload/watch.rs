@@ -35,10 +35,11 @@ impl Watch {
         Self { file, seen: Vec::new(), scripts: None }
     }
 
-    /// Looks, and tells whether anything is not as at the last look. The first look at a folder or
-    /// file always finds something else.
+    /// Looks, and tells whether anything is not as at the last look. The first look at a folder or a
+    /// file always finds something else, unless that is what can be read once only, as a pipe.
     fn changed(&mut self, dir: Option<PathBuf>) -> bool {
         let seen = self.file.as_deref().map(look).unwrap_or_default();
+        let once = self.seen.is_empty() && seen.iter().any(|(_, content)| content.is_none());
         let mut changed = seen != self.seen;
         self.seen = seen;
         match (&mut self.scripts, dir) {
@@ -49,7 +50,7 @@ impl Watch {
                 changed = true;
             }
         }
-        changed
+        changed && !once
     }
 }
 
@@ -143,6 +144,17 @@ mod tests {
         assert!(changed(), "a script");
         fs::remove_file(&file).unwrap();
         assert!(changed(), "a file that is gone");
+    }
+
+    #[test]
+    fn what_can_be_read_once_only_is_not_read_again_unasked() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.yaml");
+        fs::write(&file, "api_key: \"${file:/dev/null}\"").unwrap();
+        let mut watch = Watch::new(Some(file.clone()));
+        assert!(!watch.changed(Some(dir.path().to_owned())));
+        fs::write(&file, "").unwrap();
+        assert!(watch.changed(Some(dir.path().to_owned())));
     }
 
     #[test]
