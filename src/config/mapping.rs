@@ -12,8 +12,8 @@ section! {
     pub struct MappingConfig {
         /// Folder of scripts, made by `init`, relative to the working directory. Null: the built-in ones.
         dir: Option<PathBuf> as Nullable<FilePath> = "null",
-        /// Whether changed scripts are loaded while running. Scripts that do not compile, or whose tests
-        /// fail, are refused and the old ones stay.
+        /// Whether changed scripts, and a changed configuration, are loaded while running. If scripts do
+        /// not compile, their tests fail, or a value is wrong, everything stays as it was.
         watch: bool as Flag = "true",
         /// Mapping threads. Null: one per core.
         threads: Option<usize> as Nullable<Count<1, 1024>> = "null",

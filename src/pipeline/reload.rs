@@ -81,7 +81,6 @@ pub(super) struct Surroundings {
 }
 
 /// What is in force.
-#[derive(Debug)]
 struct InForce {
     /// What the process started with, with the keys that took effect since.
     config: Config,
@@ -103,8 +102,7 @@ pub(super) struct Reloader {
 
 impl std::fmt::Debug for Reloader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut form = f.debug_struct("Reloader");
-        form.field("sink", &self.sink).field("in_force", &self.in_force).finish_non_exhaustive()
+        f.debug_struct("Reloader").field("sink", &self.sink).finish_non_exhaustive()
     }
 }
 
