@@ -50,24 +50,25 @@ pub struct Pipeline {
 /// What the surroundings of a pipeline provide, beside its configuration.
 #[derive(Default)]
 pub struct Surroundings {
-    /// Renders `/metrics`, if the process has a recorder.
-    pub render: Option<Render>,
-    /// Takes the place of Customer.io, for tests.
-    pub destination: Option<Arc<dyn Destination>>,
     /// Reads the configuration again for reloads; without it they load the scripts alone.
     pub reread: Option<Reread>,
     /// Where the configuration stands; watched, if `mapping.watch` asks for it.
     pub config_file: Option<PathBuf>,
     /// Puts another `log.level` in force, which is the surroundings' own.
     pub set_log_level: Option<SetLogLevel>,
+    /// Renders `/metrics`, if the process has a recorder.
+    pub render: Option<Render>,
+    /// Takes the place of Customer.io, for tests.
+    pub destination: Option<Arc<dyn Destination>>,
 }
 
 impl std::fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut form = f.debug_struct("Surroundings");
-        form.field("render", &self.render.is_some()).field("destination", &self.destination);
         form.field("reread", &self.reread.is_some()).field("config_file", &self.config_file);
-        form.field("set_log_level", &self.set_log_level.is_some()).finish()
+        form.field("set_log_level", &self.set_log_level.is_some());
+        form.field("render", &self.render.is_some()).field("destination", &self.destination);
+        form.finish()
     }
 }
 

@@ -23,12 +23,14 @@ use super::{Globals, exit};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The first SIGTERM or SIGINT stops the sources and delivers what waits, for at most \
-`drain_timeout`; the second one stops at once. SIGHUP reads configuration and scripts again.
+`drain_timeout`; the second one stops at once.
 
 Examples:
   rudder-customerio run
   rudder-customerio -c production.yaml run
   rudder-customerio -c stdin.yaml run < events.ndjson
+
+SIGHUP reads configuration and scripts again, as POST /reload does at the admin endpoints.
 
 Ends with 0 after a clean stop, 1 if events that were only in memory are lost with the process, or \
 if events of standard input as the only source failed or were rejected.")]
