@@ -11,7 +11,8 @@ use super::{DeliveryStatus, Tuning};
 pub struct Orders {
     /// Whether nothing is to be sent.
     pub paused: bool,
-    /// Grows with each [`DeliveryHandle::resume`] and [`DeliveryHandle::try_again`]; a held delivery then probes at once.
+    /// Grows with each [`DeliveryHandle::resume`] and [`DeliveryHandle::try_again`]; a held delivery
+    /// then probes at once.
     pub resumed: u64,
 }
 
@@ -35,6 +36,12 @@ impl DeliveryHandle {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Lets a delivery that is held ask Customer.io at once whether it may go on; one that is paused
+    /// stays so.
+    pub fn try_again(&self) {
+        self.orders.send_modify(|orders| orders.resumed += 1);
+    }
+
     /// Stops sending until [`DeliveryHandle::resume`]; events are still accepted, and requests under
     /// way are finished.
     pub fn pause(&self) {
@@ -47,12 +54,6 @@ impl DeliveryHandle {
             orders.paused = false;
             orders.resumed += 1;
         });
-    }
-
-    /// Lets a delivery that is held ask Customer.io at once whether it may go on; one that is paused
-    /// stays so.
-    pub fn try_again(&self) {
-        self.orders.send_modify(|orders| orders.resumed += 1);
     }
 
     /// Puts other limits in force; requests under way keep the old ones.

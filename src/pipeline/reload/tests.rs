@@ -13,8 +13,8 @@ use crate::admin::status::Status;
 use crate::config::LoadMode;
 use crate::delivery::{Destination, Hold, Reply, Verdict};
 use crate::outcome::OutcomeKind;
+use crate::pipeline::tests::{ask, write_small_scripts};
 use crate::pipeline::{Pipeline, Surroundings};
-use crate::source::{Batch, Incoming, Origin};
 
 /// Takes everything, and notes which credentials it was given.
 #[derive(Debug, Default)]
@@ -66,7 +66,7 @@ impl Machine {
 
     async fn start_with(more: &str, workspace: Arc<Workspace>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        crate::pipeline::tests::write_small_scripts(&dir.path().join("vrl"));
+        write_small_scripts(&dir.path().join("vrl"));
         let text = complete(dir.path(), more);
         let (config, _) = parse(&text).unwrap();
         let file = Arc::new(Mutex::new(text));
@@ -88,21 +88,14 @@ impl Machine {
         self.pipeline.reloads().reload().await
     }
 
-    /// Submits one event of somebody who denied `ads`; tells whether it was withheld.
+    /// Sends one event of somebody who denied `ads`; tells whether it was withheld.
     async fn withholds(&self) -> bool {
-        let event = r#"{"type":"track","userId":"u","event":"Bought","messageId":"m","context":{
+        let event = r#"{"userId":"u","event":"Bought","messageId":"m","context":{
             "consentManagement":{"provider":"custom","deniedConsentIds":["ads"]}}}"#;
-        let batch = Batch {
-            elements: vec![Incoming { json: Ok(Bytes::from(event)), position: 0 }],
-            set_type: None,
-            origin: Origin { source: "test".into(), source_type: "web".into() },
-            received_at: Utc::now(),
-            client_ip: None,
-        };
         let withheld = || self.pipeline.handle().ledger().snapshot().total(OutcomeKind::Withheld);
         let before = withheld();
-        let receipt = self.pipeline.handle().submit(batch).await.unwrap();
-        receipt.settled().await.unwrap();
+        let answer = ask(self.pipeline.addresses()[0], "POST /v1/track", event).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         withheld() > before
     }
 
@@ -149,7 +142,7 @@ async fn events_after_the_answer_obey_the_new_consent_and_the_public_view_follow
     assert!(Arc::ptr_eq(&before.mapping, &machine.rules().mapping), "the scripts are the same");
 
     let gateway = machine.pipeline.addresses()[0];
-    let public = crate::pipeline::tests::ask(gateway, "GET /sourceConfig", "").await;
+    let public = ask(gateway, "GET /sourceConfig", "").await;
     assert!(public.contains(r#""consents":[{"consent":"ads"}]"#), "{public}");
 
     machine.reload("").await.unwrap();
@@ -167,7 +160,7 @@ async fn anything_wrong_changes_nothing_and_is_told_until_it_is_mended() {
 
     // Scripts of another folder that do not compile are no better than a wrong key.
     let other = machine.dir.path().join("other");
-    crate::pipeline::tests::write_small_scripts(&other);
+    write_small_scripts(&other);
     std::fs::write(other.join("track.vrl"), ". = nonsense(").unwrap();
     let text = format!("{NO_ADS}\nmapping: {{ dir: '{}' }}", other.display());
     let faults = machine.reload(&text).await.unwrap_err();
@@ -197,7 +190,7 @@ async fn a_destination_that_refuses_its_part_stops_the_whole_reload() {
 async fn filter_scripts_and_their_settings_change_together() {
     let machine = Machine::start("").await;
     let other = machine.dir.path().join("other");
-    crate::pipeline::tests::write_small_scripts(&other);
+    write_small_scripts(&other);
     std::fs::write(other.join("track.vrl"), "abort").unwrap();
     let before = machine.rules();
     let text = format!(
