@@ -23,6 +23,10 @@ pub struct Parcel {
     strikes: u32,
     /// How many requests had succeeded at the last failure.
     successes: Option<u64>,
+    /// How often its bodies could not be fetched.
+    unfetched: u32,
+    /// How often while others could, and how many had been then.
+    unreadable: (u32, Option<u64>),
     /// Whether the server has refused it whole.
     split: bool,
     /// Whether it lost operations to refusals.
@@ -43,6 +47,8 @@ impl Parcel {
             sent: 0,
             strikes: 0,
             successes: None,
+            unfetched: 0,
+            unreadable: (0, None),
             split: false,
             culprits: false,
             passed: 0,
@@ -60,6 +66,46 @@ impl Parcel {
     #[must_use]
     pub fn first(&self) -> &[Slot] {
         self.parts.front().map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns how many operations are left.
+    #[must_use]
+    pub fn operations(&self) -> usize {
+        self.parts.iter().map(Vec::len).sum()
+    }
+
+    /// Keeps of the first part so many operations; the others travel next.
+    pub fn cut(&mut self, operations: usize) {
+        if let Some(first) = self.parts.front_mut()
+            && first.len() > operations.max(1)
+        {
+            let rest = first.split_off(operations.max(1));
+            self.parts.insert(1, rest);
+        }
+    }
+
+    /// Notes that the bodies of the first part could not be fetched, when so many fetches had
+    /// succeeded, and returns how often that was so in a row.
+    pub fn unfetched(&mut self, successes: u64) -> u32 {
+        let (times, at) = &mut self.unreadable;
+        if *at != Some(successes) {
+            *times = times.saturating_add(1);
+            *at = Some(successes);
+        }
+        self.unfetched = self.unfetched.saturating_add(1);
+        self.unfetched
+    }
+
+    /// Notes that the bodies of the first part were fetched.
+    pub fn fetched(&mut self) {
+        self.unfetched = 0;
+        self.unreadable = (0, None);
+    }
+
+    /// Tells whether others can be fetched and the first part cannot.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        self.unreadable.0 >= SUSPECT
     }
 
     /// Tells whether what travels next fails while others pass, so that it holds the cause itself
@@ -93,6 +139,7 @@ impl Parcel {
         self.split |= refused;
         self.strikes = 0;
         self.successes = None;
+        self.fetched();
     }
 
     /// Notes that a part passed, with or without refusals of single operations.
@@ -122,11 +169,13 @@ impl Parcel {
 pub struct Shelf {
     parcels: std::collections::BTreeMap<(Instant, u64), Parcel>,
     next: u64,
+    operations: usize,
 }
 
 impl Shelf {
     /// Puts a parcel aside until `at`.
     pub fn put(&mut self, parcel: Parcel, at: Instant) {
+        self.operations += parcel.operations();
         self.parcels.insert((at, self.next), parcel);
         self.next += 1;
     }
@@ -140,7 +189,25 @@ impl Shelf {
     /// Takes the first parcel that is due.
     pub fn take(&mut self, now: Instant) -> Option<Parcel> {
         let first = self.parcels.first_entry()?;
-        (first.key().0 <= now).then(|| first.remove())
+        if first.key().0 > now {
+            return None;
+        }
+        let parcel = first.remove();
+        self.operations = self.operations.saturating_sub(parcel.operations());
+        Some(parcel)
+    }
+
+    /// Returns how many operations wait here.
+    #[must_use]
+    pub fn operations(&self) -> usize {
+        self.operations
+    }
+
+    /// Lets nobody wait beyond `latest`.
+    pub fn hasten(&mut self, latest: Instant) {
+        for ((_, order), parcel) in self.parcels.split_off(&(latest, u64::MAX)) {
+            self.parcels.insert((latest, order), parcel);
+        }
     }
 }
 
