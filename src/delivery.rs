@@ -18,6 +18,7 @@ mod courier;
 mod metering;
 mod parcel;
 mod progress;
+mod settling;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -34,6 +34,7 @@ use super::order::{Book, Slot};
 use super::parcel::{Parcel, Shelf};
 use super::progress::{Ended, Ending, Events, Load};
 use super::retry::{Gate, Holding, WorkingTime};
+use super::settling::Settling;
 use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace};
 use crate::buffer::{Buffer, Sequence, Stored};
 use crate::config::{BatchConfig, CustomerIoConfig, RetryConfig};
@@ -119,7 +120,7 @@ pub struct Courier {
     unreadable: bool,
 
     letters: Letters,
-    settled: Vec<(Sequence, Outcome)>,
+    settling: Settling,
 }
 
 impl Courier {
@@ -161,7 +162,7 @@ impl Courier {
                 Arc::clone(&ends.dead_letters),
                 pace.dead_letter_pause,
             ),
-            settled: Vec::new(),
+            settling: Settling::default(),
             ends,
             pace,
         }
@@ -244,35 +245,37 @@ impl Courier {
     // Ending.
 
     fn end(&mut self, slot: Slot, ending: Ending, now: Instant) {
+        let Some(&load) = self.book.get(slot) else { return };
+        let delivered = matches!(ending, Ending::Delivered);
+        if !delivered || !self.settling.is_idle() || self.events.has_several(load.event) {
+            self.settling.enter(load.event, self.book.keys(slot));
+        }
         self.failing_since.remove(&slot);
-        let unknown = self.book.get(slot).is_some_and(|load| load.unknown);
-        let applied = unknown || matches!(ending, Ending::Delivered);
-        let Some(load) = self.book.end(slot, applied, now) else { return };
+        self.book.end(slot, delivered || load.unknown, now);
         match self.events.end(&load, ending) {
             None => {}
-            Some(Ended::Delivered) => self.settled.push((load.event, Outcome::Delivered)),
+            Some(Ended::Delivered) => self.settling.end(load.event, Outcome::Delivered),
             Some(Ended::Rejected(rejection, stored)) => {
                 self.letters.add(Waiting { event: load.event, rejection, stored });
             }
         }
     }
 
-    /// Lets go of what was delivered. Rejected events follow when their letters are durable.
+    /// Lets go of what has ended, and whose letter is durable if it was rejected.
     fn settle(&mut self) {
-        if self.settled.is_empty() {
+        let settled = self.settling.take();
+        if settled.is_empty() {
             return;
         }
-        self.ends.buffer.settle(&self.settled);
-        for (sequence, outcome) in self.settled.drain(..) {
-            (self.ends.on_settled)(sequence, &outcome);
+        self.ends.buffer.settle(&settled);
+        for (sequence, outcome) in &settled {
+            (self.ends.on_settled)(*sequence, outcome);
         }
     }
 
     fn written(&mut self, written: letters::Written, now: Instant) {
-        let Some(done) = self.letters.written(written, now) else { return };
-        self.ends.buffer.settle(&done);
-        for (sequence, outcome) in &done {
-            (self.ends.on_settled)(*sequence, outcome);
+        for (event, outcome) in self.letters.written(written, now).unwrap_or_default() {
+            self.settling.end(event, outcome);
         }
     }
 

@@ -149,6 +149,11 @@ impl<T> Book<T> {
         places.iter().map(|place| place.lane)
     }
 
+    /// Returns an operation's conflict keys.
+    pub fn keys(&self, slot: Slot) -> impl Iterator<Item = u64> {
+        self.lanes(slot).filter_map(|lane| self.lanes.get(lane)).map(|lane| lane.key)
+    }
+
     /// Returns the length of an operation's body in bytes.
     #[must_use]
     pub fn size(&self, slot: Slot) -> usize {

@@ -23,6 +23,8 @@ pub struct Parcel {
     strikes: u32,
     /// How many requests had succeeded at the last failure.
     successes: Option<u64>,
+    /// How many requests in a row have ended in a panic.
+    panics: u32,
     /// How often its bodies could not be fetched.
     unfetched: u32,
     /// How often while others could, and how many had been then.
@@ -47,6 +49,7 @@ impl Parcel {
             sent: 0,
             strikes: 0,
             successes: None,
+            panics: 0,
             unfetched: 0,
             unreadable: (0, None),
             split: false,
@@ -96,8 +99,7 @@ impl Parcel {
         self.unfetched
     }
 
-    /// Notes that the bodies of the first part were fetched.
-    pub fn fetched(&mut self) {
+    fn fetched(&mut self) {
         self.unfetched = 0;
         self.unreadable = (0, None);
     }
@@ -127,6 +129,19 @@ impl Parcel {
         full_jitter(self.strikes, config)
     }
 
+    /// Notes that a request has ended, in a panic or not.
+    pub fn flown(&mut self, panicked: bool) {
+        self.sent = self.sent.saturating_add(1);
+        self.panics = if panicked { self.panics.saturating_add(1) } else { 0 };
+        self.fetched();
+    }
+
+    /// Tells whether it is a defect of ours by which the first part fails.
+    #[must_use]
+    pub fn is_defective(&self) -> bool {
+        self.panics >= SUSPECT
+    }
+
     /// Halves the first part; `refused` tells whether the server asked for it.
     pub fn halve(&mut self, refused: bool) {
         if let Some(mut part) = self.parts.pop_front() {
@@ -137,6 +152,7 @@ impl Parcel {
             self.parts.push_front(part);
         }
         self.split |= refused;
+        self.panics = 0;
         self.strikes = 0;
         self.successes = None;
         self.fetched();

@@ -81,6 +81,12 @@ impl Events {
         }
     }
 
+    /// Tells whether an event has several operations.
+    #[must_use]
+    pub fn has_several(&self, sequence: Sequence) -> bool {
+        self.several.contains_key(&sequence)
+    }
+
     /// Keeps an event's bodies in memory.
     pub fn keep(&mut self, sequence: Sequence, stored: Arc<Stored>) {
         self.bytes += stored.bytes();

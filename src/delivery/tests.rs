@@ -807,5 +807,6 @@ async fn no_answers_make_anybody_overtake_and_everything_ends() {
 mod doubt;
 mod holds;
 mod letters;
+mod model;
 mod panics;
 mod waiting;

@@ -40,8 +40,7 @@ impl Courier {
                 if fetches {
                     self.fetched();
                 }
-                parcel.fetched();
-                parcel.sent = parcel.sent.saturating_add(1);
+                parcel.flown(matches!(reply, Reply::Retry { why: PANIC, .. }));
                 for &slot in parcel.first() {
                     if let Some(load) = self.book.get_mut(slot) {
                         load.attempts = load.attempts.saturating_add(1);
@@ -207,7 +206,7 @@ impl Courier {
         if !single {
             parcel.halve(false);
             self.shelve(parcel, now, now);
-        } else if why == PANIC {
+        } else if parcel.is_defective() {
             tracing::error!("An operation that cannot be sent for a defect of ours is rejected.");
             parcel.culprit();
             let detail = "a defect of rudder-customerio ends every request with it";

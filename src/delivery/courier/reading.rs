@@ -16,6 +16,7 @@ impl Courier {
         // Who has been sent and waits for another try may wait as long as who waits behind it.
         let parked = self.book.parked() + self.shelf.operations();
         let moving = self.book.len().saturating_sub(parked);
+        let parked = parked + self.settling.waiting();
         let room = self
             .pace
             .read_ahead
@@ -41,7 +42,7 @@ impl Courier {
         for (sequence, stored) in events {
             if stored.operations.is_empty() {
                 // Nothing to send is nothing to wait for.
-                self.settled.push((sequence, Outcome::Delivered));
+                self.settling.end(sequence, Outcome::Delivered);
                 continue;
             }
             self.events.insert(sequence, stored.operations.len());
