@@ -114,8 +114,6 @@ pub struct Courier {
     /// The destination's working time at the first of an operation's failures.
     failing_since: HashMap<Slot, Duration>,
     successes: u64,
-    /// How many requests have got bodies from the buffer.
-    fetched: u64,
     /// Whether bodies cannot be had from the buffer now.
     unreadable: bool,
 
@@ -155,7 +153,6 @@ impl Courier {
             working: WorkingTime::new(config.retry.max),
             failing_since: HashMap::new(),
             successes: 0,
-            fetched: 0,
             unreadable: false,
             letters: Letters::new(
                 Arc::clone(&ends.buffer),

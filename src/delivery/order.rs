@@ -325,9 +325,9 @@ impl<T> Book<T> {
         let alone = self.strict || entry.effect != Effect::Ordinary;
         entry.ahead == 0
             && entry.places.all().iter().all(|place| {
-                self.lanes.get(place.lane).is_none_or(|lane| {
-                    lane.under_way == 0 || (!alone && Some(lane.batch) == batch)
-                })
+                self.lanes
+                    .get(place.lane)
+                    .is_none_or(|lane| lane.under_way == 0 || (!alone && Some(lane.batch) == batch))
             })
     }
 

@@ -25,10 +25,8 @@ pub struct Parcel {
     successes: Option<u64>,
     /// How many requests in a row have ended in a panic.
     panics: u32,
-    /// How often its bodies could not be fetched.
+    /// How often in a row its bodies could not be fetched.
     unfetched: u32,
-    /// How often while others could, and how many had been then.
-    unreadable: (u32, Option<u64>),
     /// Whether the server has refused it whole.
     split: bool,
     /// Whether it lost operations to refusals.
@@ -51,7 +49,6 @@ impl Parcel {
             successes: None,
             panics: 0,
             unfetched: 0,
-            unreadable: (0, None),
             split: false,
             culprits: false,
             passed: 0,
@@ -87,27 +84,11 @@ impl Parcel {
         }
     }
 
-    /// Notes that the bodies of the first part could not be fetched, when so many fetches had
-    /// succeeded, and returns how often that was so in a row.
-    pub fn unfetched(&mut self, successes: u64) -> u32 {
-        let (times, at) = &mut self.unreadable;
-        if *at != Some(successes) {
-            *times = times.saturating_add(1);
-            *at = Some(successes);
-        }
+    /// Notes that bodies of the first part could not be fetched, and returns how often that was so
+    /// in a row.
+    pub fn unfetched(&mut self) -> u32 {
         self.unfetched = self.unfetched.saturating_add(1);
         self.unfetched
-    }
-
-    fn fetched(&mut self) {
-        self.unfetched = 0;
-        self.unreadable = (0, None);
-    }
-
-    /// Tells whether others can be fetched and the first part cannot.
-    #[must_use]
-    pub fn is_unreadable(&self) -> bool {
-        self.unreadable.0 >= SUSPECT
     }
 
     /// Tells whether what travels next fails while others pass, so that it holds the cause itself
@@ -133,7 +114,7 @@ impl Parcel {
     pub fn flown(&mut self, panicked: bool) {
         self.sent = self.sent.saturating_add(1);
         self.panics = if panicked { self.panics.saturating_add(1) } else { 0 };
-        self.fetched();
+        self.unfetched = 0;
     }
 
     /// Tells whether it is a defect of ours by which the first part fails.
@@ -155,7 +136,6 @@ impl Parcel {
         self.panics = 0;
         self.strikes = 0;
         self.successes = None;
-        self.fetched();
     }
 
     /// Notes that a part passed, with or without refusals of single operations.

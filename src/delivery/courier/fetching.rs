@@ -22,8 +22,16 @@ use crate::buffer::{Buffer, Sequence, Stored};
 #[derive(Debug)]
 pub enum Landing {
     Answered(Reply),
-    /// It never left: the buffer did not give the bodies; the text is for the operator.
-    Unfetched(String),
+    Unfetched(Unfetched),
+}
+
+/// Why a request never left: the buffer did not give all bodies.
+#[derive(Debug)]
+pub struct Unfetched {
+    /// Text for the operator.
+    pub error: String,
+    /// Places in the request of the operations that lack their body.
+    pub missing: Vec<usize>,
 }
 
 /// One operation of a request that is about to leave.
@@ -44,18 +52,40 @@ pub async fn fetch_and_send(
 ) -> Landing {
     match bodies(&*buffer, items).await {
         Ok(bodies) => Landing::Answered(destination.send(bodies, attempt).await),
-        Err(error) => Landing::Unfetched(error),
+        Err(unfetched) => Landing::Unfetched(unfetched),
     }
 }
 
-async fn bodies(buffer: &dyn Buffer, items: Vec<Item>) -> Result<Vec<Bytes>, String> {
-    let missing = items.iter().filter(|i| i.body.is_none()).map(|i| i.event).collect();
-    let fetched = fetch(buffer, missing).await?;
-    let bodies = items.into_iter().map(|item| {
+async fn bodies(buffer: &dyn Buffer, items: Vec<Item>) -> Result<Vec<Bytes>, Unfetched> {
+    let wanted: Vec<_> = items.iter().filter(|i| i.body.is_none()).map(|i| i.event).collect();
+    let mut error = "an event in the buffer lacks an operation".to_owned();
+    let fetched = match fetch(buffer, wanted.clone()).await {
+        Ok(fetched) => fetched,
+        Err(all) => {
+            error = all;
+            one_by_one(buffer, wanted).await
+        }
+    };
+    let (mut bodies, mut missing) = (Vec::with_capacity(items.len()), Vec::new());
+    for (place, item) in items.into_iter().enumerate() {
         let fetched = || body(fetched.get(&item.event)?, item.position);
-        item.body.clone().or_else(fetched).ok_or("an event in the buffer lacks an operation")
-    });
-    Ok(bodies.collect::<Result<_, _>>()?)
+        match item.body.or_else(fetched) {
+            Some(body) => bodies.push(body),
+            None => missing.push(place),
+        }
+    }
+    if missing.is_empty() { Ok(bodies) } else { Err(Unfetched { error, missing }) }
+}
+
+/// Fetches what can be fetched: of many events a single one may be damaged.
+async fn one_by_one(buffer: &dyn Buffer, events: Vec<Sequence>) -> HashMap<Sequence, Arc<Stored>> {
+    let mut fetched = HashMap::new();
+    for event in events {
+        if let Ok(stored) = buffer.fetch(vec![event]).await {
+            fetched.extend(stored.into_iter().next().map(|stored| (event, stored)));
+        }
+    }
+    fetched
 }
 
 /// Fetches events, whose numbers may repeat.
@@ -92,34 +122,31 @@ impl Courier {
     }
 
     /// Takes note that a parcel never left. That is no failure of Customer.io, and none of the
-    /// operations either; but if other requests do get their bodies, an event of this one is the
-    /// cause, and must not make the others wait.
+    /// operations either. Who lacks nothing, and is not bound to one who does, goes on at once.
     pub(super) fn unfetched(
         &mut self,
         mut parcel: Parcel,
         generation: u64,
-        error: &str,
+        unfetched: &Unfetched,
         now: Instant,
     ) {
         self.gate.untried(generation, now);
-        if !std::mem::replace(&mut self.unreadable, true) {
+        let failures = parcel.unfetched();
+        if failures == 1 && !std::mem::replace(&mut self.unreadable, true) {
+            let error = &unfetched.error;
             tracing::error!(%error, "Events cannot be read back from the buffer; they stay there.");
         }
-        let failures = parcel.unfetched(self.fetched);
-        let pause = self.pace.fetch_pause * 2_u32.pow(failures.saturating_sub(1).min(5));
-        if !parcel.is_unreadable() {
-            self.shelve(parcel, now + pause, now);
-        } else if parcel.first().len() > 1 {
-            parcel.halve(false);
-            self.shelve(parcel, now, now);
-        } else {
-            self.wait_apart(parcel, pause, now);
+        let slot = |place: &usize| parcel.first().get(*place).copied();
+        let missing: Vec<Slot> = unfetched.missing.iter().filter_map(slot).collect();
+        if let Some(others) = self.part_from(&missing, &mut parcel) {
+            self.shelve(others, now, now);
         }
+        let pause = self.pace.fetch_pause * 2_u32.pow(failures.saturating_sub(1).min(5));
+        self.shelve(parcel, now + pause, now);
     }
 
     /// Takes note that the buffer gave the bodies that were asked for.
     pub(super) fn fetched(&mut self) {
-        self.fetched += 1;
         if std::mem::take(&mut self.unreadable) {
             tracing::info!("Events can be read back from the buffer again.");
         }

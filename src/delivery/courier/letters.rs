@@ -119,7 +119,8 @@ impl Letters {
             self.retry_at = None;
             let written = batch.iter().map(Waiting::weight).sum();
             self.bytes = self.bytes.saturating_sub(written);
-            let ended = |letter: Waiting| (letter.event, Outcome::Rejected(letter.rejection.reason));
+            let ended =
+                |letter: Waiting| (letter.event, Outcome::Rejected(letter.rejection.reason));
             return Some(batch.into_iter().map(ended).collect());
         };
         metering::letters_failed();

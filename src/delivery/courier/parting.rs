@@ -16,7 +16,8 @@ use super::Courier;
 impl Courier {
     /// Lets a parcel wait without those who need not wait with it.
     pub(super) fn wait_apart(&mut self, mut parcel: Parcel, wait: Duration, now: Instant) {
-        if let Some(others) = self.part_with_others(&mut parcel) {
+        let first = parcel.first().to_vec();
+        if let Some(others) = self.part_from(&first, &mut parcel) {
             self.shelve(others, now, now);
         }
         self.shelve(parcel, now + wait, now);
@@ -69,9 +70,9 @@ impl Courier {
         bound
     }
 
-    /// Takes out of a parcel what does not have to wait for its first part.
-    fn part_with_others(&self, parcel: &mut Parcel) -> Option<Parcel> {
-        let bound = self.bound_to(parcel.first(), parcel.parts.iter().flatten().copied());
+    /// Takes out of a parcel what does not have to wait for `waiting`.
+    pub(super) fn part_from(&self, waiting: &[Slot], parcel: &mut Parcel) -> Option<Parcel> {
+        let bound = self.bound_to(waiting, parcel.parts.iter().flatten().copied());
         let others = take_unbound(parcel, &bound);
         parcel.apart(others)
     }

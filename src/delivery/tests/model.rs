@@ -449,7 +449,7 @@ async fn watch(plan: Plan) -> Result<(), TestCaseError> {
 fn whatever_happens_nobody_is_overtaken_and_everything_ends_once() {
     let cases = std::env::var("DELIVERY_MODEL_CASES").ok().and_then(|n| n.parse().ok());
     let config = ProptestConfig {
-        cases: cases.unwrap_or(60),
+        cases: cases.unwrap_or(40),
         failure_persistence: None,
         max_shrink_iters: 300,
         ..ProptestConfig::default()
