@@ -250,6 +250,8 @@ impl Courier {
         self.failing_since.remove(&slot);
         self.book.end(slot, delivered || load.unknown, now);
         match self.events.end(&load, ending) {
+            // What is left of it may have to wait for other people.
+            None if !self.has_room_for_the_patient() => drop(self.events.forget(load.event)),
             None => {}
             Some(Ended::Delivered) => self.settling.end(load.event, Outcome::Delivered),
             Some(Ended::Rejected(rejection, stored)) => {

@@ -6,7 +6,8 @@
 //!
 //! Nothing is given up by number of attempts. An operation expires when it has been failing for
 //! `give_up_after` of the time during which the destination worked; outages, holds, and pauses stop
-//! that clock.
+//! that clock. An operation that is the only traffic and keeps failing does not expire either: as
+//! nothing else succeeds, there is no telling it from an outage.
 
 use std::time::Duration;
 

@@ -26,12 +26,13 @@ impl Courier {
         // Reading in small portions while the window is nearly full would cost a turn for each.
         let portion = (self.pace.read_ahead / 8).max(1);
         let bytes = self.events.bytes() + self.letters.bytes();
-        if room < portion || bytes >= self.pace.read_ahead_bytes {
+        let most_bytes = self.pace.read_ahead_bytes;
+        if room < portion || bytes > most_bytes - most_bytes / 8 {
             return;
         }
         let buffer = Arc::clone(&self.ends.buffer);
         let limit = room.min(4_096);
-        let room_bytes = self.pace.read_ahead_bytes - bytes;
+        let room_bytes = most_bytes - bytes;
         self.reading = Some(async move { buffer.read(limit, room_bytes).await }.boxed());
     }
 

@@ -127,6 +127,32 @@ async fn a_backlog_behind_one_person_is_read_to_its_end_and_hardly_any_of_it_is_
     assert!(store.fetches.load(SeqCst) > 0);
 }
 
+#[tokio::test]
+async fn events_of_which_only_a_part_must_wait_do_not_stop_the_reading() {
+    let open = Arc::new(tokio::sync::Semaphore::new(0));
+    let gate = Arc::clone(&open);
+    let mut world = World::new(Fake::new(move |_, names| {
+        let closed = gate.available_permits() == 0;
+        let of = |name: &String| match name.as_str() {
+            "h" if closed => Verdict::Later(refusal("busy")),
+            _ => Verdict::Delivered,
+        };
+        Reply::Items(names.iter().map(of).collect())
+    }));
+    world.pace.read_ahead = 8;
+    world.put_each(&["h"]).await;
+    let people: Vec<String> = ('A'..='Z').map(String::from).collect();
+    for person in &people {
+        world.put([&[person.as_str(), "h"][..]]).await;
+    }
+    world.put_each(&["z"]).await;
+    let (_, task) = world.start();
+    until(|| world.fake.requests().iter().flatten().any(|name| name == "z")).await;
+    open.add_permits(1);
+    world.finish(task).await;
+    assert_eq!(world.counts(), (28, 0));
+}
+
 fn again_at_once() -> Reply {
     Reply::Retry { after: Some(Duration::ZERO), why: "http_503", unknown: false }
 }
