@@ -2,6 +2,7 @@
 //!
 //! One file per command. Data goes to standard output, everything else to standard error.
 
+mod buffer;
 mod completions;
 mod demo;
 mod exit;
@@ -110,6 +111,8 @@ enum Command {
     Test(test::TestArgs),
     /// Map events from a file or standard input, and send nothing
     Map(map::MapArgs),
+    /// Look into the buffer while nothing runs
+    Buffer(buffer::BufferArgs),
     /// Start a local Customer.io Track API
     Sandbox(sandbox::SandboxArgs),
     /// Write configuration and scripts into a new folder, to edit them
@@ -143,6 +146,7 @@ fn dispatch(command: Command, globals: &Globals) -> ExitCode {
         Command::Validate(args) => validate::run(args, globals),
         Command::Test(args) => test::run(args, globals),
         Command::Map(args) => map::run(args, globals),
+        Command::Buffer(args) => buffer::run(args, globals),
         Command::Sandbox(args) => sandbox::run(args),
         Command::Init(args) => init::run(args, globals),
         Command::Schema(args) => schema::run(args, globals),

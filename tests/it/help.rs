@@ -2,8 +2,18 @@
 
 use crate::support::{binary, run_with_input};
 
-const COMMANDS: [&str; 9] =
-    ["demo", "run", "validate", "test", "map", "sandbox", "init", "schema", "completions"];
+const COMMANDS: [&str; 10] = [
+    "demo",
+    "run",
+    "validate",
+    "test",
+    "map",
+    "buffer",
+    "sandbox",
+    "init",
+    "schema",
+    "completions",
+];
 
 fn help(args: &[&str]) -> String {
     let output = binary().args(args).output().expect("start the binary");
@@ -17,6 +27,10 @@ fn help_texts_are_as_reviewed() {
     insta::assert_snapshot!("help", help(&["--help"]));
     for command in COMMANDS {
         insta::assert_snapshot!(format!("help_{command}"), help(&[command, "--help"]));
+    }
+    for command in ["inspect", "export"] {
+        let text = help(&["buffer", command, "--help"]);
+        insta::assert_snapshot!(format!("help_buffer_{command}"), text);
     }
 }
 
