@@ -178,6 +178,9 @@ pub struct Pace {
     pub probe_first: Duration,
     /// Longest pause between probes.
     pub probe_longest: Duration,
+    /// While delivery is `forbidden`, one request with data is tried this often, even if the probe
+    /// is refused.
+    pub forbidden_data: Duration,
     /// Shortest wait for a `Retry-After`.
     pub least_asked_wait: Duration,
     /// First pause after a body could not be fetched from the buffer; doubles up to 32 times as
@@ -195,6 +198,7 @@ impl Default for Pace {
             most_parked: 1_000_000,
             probe_first: Duration::from_secs(5),
             probe_longest: Duration::from_secs(300),
+            forbidden_data: Duration::from_secs(300),
             least_asked_wait: Duration::from_secs(1),
             fetch_pause: Duration::from_secs(1),
             dead_letter_pause: Duration::from_secs(1),

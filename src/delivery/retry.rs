@@ -250,9 +250,9 @@ impl Holding {
     /// Tells whether data is to be tried although the probe is refused: a workspace that is
     /// `forbidden` to ask for its account may be allowed to send again.
     #[must_use]
-    pub fn should_try_data(&self, now: Instant) -> bool {
+    pub fn should_try_data(&self, every: Duration, now: Instant) -> bool {
         self.hold.as_ref().is_some_and(|hold| hold.code == "forbidden")
-            && self.refused_at.is_none_or(|at| now.duration_since(at) >= self.longest)
+            && self.refused_at.is_none_or(|at| now.duration_since(at) >= every)
     }
 
     /// Ends the hold for a single try; the same hold is no news then.
@@ -401,18 +401,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_forbidden_is_tried_with_data_every_longest_pause_whatever_the_probe_says() {
+    fn what_is_forbidden_is_tried_with_data_every_so_often_whatever_the_probe_says() {
         let now = Instant::now();
         let hold = |code| Hold { code, message: String::new() };
         let mut holding = Holding::new(5 * SECOND, 300 * SECOND);
         holding.begin(hold("forbidden"), now);
         holding.refused(now);
-        assert!(!holding.should_try_data(now + 299 * SECOND));
-        assert!(holding.should_try_data(now + 300 * SECOND));
+        assert!(!holding.should_try_data(300 * SECOND, now + 299 * SECOND));
+        assert!(holding.should_try_data(300 * SECOND, now + 300 * SECOND));
         assert!(holding.lift().is_some());
         assert!(!holding.begin(hold("forbidden"), now), "no news");
         holding.begin(hold("unauthorized"), now);
-        assert!(!holding.should_try_data(now + 300 * SECOND));
+        assert!(!holding.should_try_data(300 * SECOND, now + 300 * SECOND));
     }
 
     #[test]

@@ -9,6 +9,7 @@ async fn what_is_forbidden_is_tried_with_data_although_the_probe_stays_forbidden
         _ => delivered(names),
     }));
     *world.fake.probes.lock().unwrap() = vec![Err(hold("forbidden")); 100_000];
+    world.pace.forbidden_data = Duration::from_millis(4);
     world.config.batch.max_items = 1;
     world.config.concurrency = 1;
     world.put_each(&["a1", "b1"]).await;

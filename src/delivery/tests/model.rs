@@ -374,7 +374,7 @@ fn life(model: &Arc<Model>, dir: &Path) -> (DeliveryHandle, tokio::task::JoinHan
     config.retry.max = Duration::from_millis(2);
     config.merge_settle = Duration::from_millis(1);
     config.ordering = if strict { Ordering::Strict } else { Ordering::Batch };
-    let pace = Pace { read_ahead, fetch_pause: Duration::from_millis(1), ..pace() };
+    let pace = Pace { read_ahead, forbidden_data: Duration::from_millis(4), ..pace() };
     let letters = DeadLettersConfig {
         dir: "letters".into(),
         max_size: 1 << 30,
