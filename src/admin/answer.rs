@@ -6,6 +6,8 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
+use super::Reloaded;
+
 /// What every endpoint answers.
 pub(super) type Answer = Response<Full<Bytes>>;
 
@@ -55,9 +57,9 @@ pub(super) fn metrics(rendered: Option<String>) -> Answer {
     }
 }
 
-pub(super) fn reloaded(result: Result<String, String>) -> Answer {
+pub(super) fn reloaded(result: Result<Reloaded, String>) -> Answer {
     match result {
-        Ok(hash) => text(&format!("loaded, hash {hash}")),
+        Ok(reloaded) => text(&reloaded.to_string()),
         Err(reasons) => error(StatusCode::UNPROCESSABLE_ENTITY, &reasons),
     }
 }

@@ -10,5 +10,6 @@ mod hostile;
 mod law;
 mod lifecycle;
 mod parity;
+mod reload;
 mod sdk;
 mod support;
