@@ -6,6 +6,8 @@
 
 mod files;
 mod line;
+pub mod marks;
+pub mod read;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
