@@ -51,6 +51,7 @@ pub mod delivery;
 
 // Who puts the stations together.
 pub mod sink;
+pub mod replay;
 pub mod pipeline;
 
 // What the operator sees.

@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::delivery::Destination;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::mapping::Scripts;
+use crate::replay::Replays;
 use crate::sink::{Builder, CustomerIoSink, Drained, Parts, SinkHandle};
 use crate::source::stdin::Progress;
 
@@ -103,7 +104,9 @@ impl Pipeline {
         let reloader = Arc::new(Reloader::new(&config.mapping, handle.clone()));
         let watcher = Reloader::watch(&reloader, config.mapping.watch);
         let sources = Sources::start(listeners.sources, &handle);
-        let control = Control::new(handle, reloader, surroundings.render, sources.gateways());
+        let replays = Replays::new(&config, &handle).confined();
+        let control =
+            Control::new(handle, reloader, surroundings.render, sources.gateways(), replays);
         let control = Arc::new(control);
 
         let (stop_admin, stopped) = oneshot::channel();

@@ -15,6 +15,7 @@ struct Fake {
     unready: Mutex<Vec<String>>,
     refused: Mutex<Option<String>>,
     calls: Mutex<Vec<&'static str>>,
+    replaying: Mutex<Option<mpsc::Sender<Message>>>,
 }
 
 impl Process for Fake {
@@ -46,6 +47,16 @@ impl Process for Fake {
     }
     fn resume(&self) {
         self.calls.lock().unwrap().push("resume");
+    }
+    fn replay(&self, selection: Selection) -> Result<mpsc::Receiver<Message>, Refusal> {
+        if selection.dry_run {
+            return Err(Refusal::Busy);
+        }
+        self.calls.lock().unwrap().push("replay");
+        let (out, messages) = mpsc::channel(2);
+        out.try_send(Message::Notice { text: selection.reasons.join(",") }).unwrap();
+        *self.replaying.lock().unwrap() = Some(out);
+        Ok(messages)
     }
 }
 
