@@ -9,6 +9,7 @@ mod init;
 mod map;
 mod output;
 mod probe;
+mod replay;
 mod run;
 mod sandbox;
 mod schema;
@@ -112,6 +113,8 @@ enum Command {
     Map(map::MapArgs),
     /// Start a local Customer.io Track API
     Sandbox(sandbox::SandboxArgs),
+    /// Deliver dead letters, through the current scripts
+    Replay(replay::ReplayArgs),
     /// Write configuration and scripts into a new folder, to edit them
     Init(init::InitArgs),
     /// Print the JSON Schema of the configuration
@@ -144,6 +147,7 @@ fn dispatch(command: Command, globals: &Globals) -> ExitCode {
         Command::Test(args) => test::run(args, globals),
         Command::Map(args) => map::run(args, globals),
         Command::Sandbox(args) => sandbox::run(args),
+        Command::Replay(args) => replay::run(args, globals),
         Command::Init(args) => init::run(args, globals),
         Command::Schema(args) => schema::run(args, globals),
         Command::Completions(args) => completions::run(args, globals),

@@ -2,8 +2,18 @@
 
 use crate::support::{binary, run_with_input};
 
-const COMMANDS: [&str; 9] =
-    ["demo", "run", "validate", "test", "map", "sandbox", "init", "schema", "completions"];
+const COMMANDS: [&str; 10] = [
+    "demo",
+    "run",
+    "validate",
+    "test",
+    "map",
+    "sandbox",
+    "replay",
+    "init",
+    "schema",
+    "completions",
+];
 
 fn help(args: &[&str]) -> String {
     let output = binary().args(args).output().expect("start the binary");
