@@ -9,5 +9,6 @@ mod hostile;
 mod law;
 mod lifecycle;
 mod parity;
+mod replay;
 mod sdk;
 mod support;
