@@ -202,6 +202,11 @@ impl Replays {
             if !file.is_file() {
                 return Err(invalid(&"not a file"));
             }
+            // Marks name files of the folder as it is named here.
+            let path = match (path.parent(), path.file_name()) {
+                (Some(parent), Some(name)) if parent == within => self.dir.join(name),
+                _ => path,
+            };
             if files.iter().all(|other| other.path != path) {
                 files.push(LetterFile { path, bytes: file.len() });
             }

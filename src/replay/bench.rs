@@ -29,7 +29,7 @@ const BYTES: usize = 4 << 20;
 /// Lines that are looked at before progress is told.
 const LINES: usize = 20_000;
 
-type Job = Box<dyn FnOnce(&mut State) + Send>;
+type Job = Box<dyn FnOnce(&mut Result<State, String>) + Send>;
 
 /// The engine's end of the thread; the thread ends when this is dropped.
 #[derive(Debug)]
@@ -82,22 +82,27 @@ struct Shelf {
 }
 
 impl Bench {
-    /// Reads the marks and starts the thread.
+    /// Starts the thread, which begins by reading the marks.
     pub(super) fn start(
         dir: PathBuf,
         mut files: Vec<LetterFile>,
         selection: Selection,
     ) -> io::Result<Self> {
         files.reverse();
-        let marked = marks::read(&dir)?;
-        let marks = if selection.dry_run { None } else { Some(Marks::open(&dir)?) };
+        let opened = move |mut shelf: Shelf| {
+            shelf.marked = marks::read(&dir)?;
+            let marks = if shelf.selection.dry_run { None } else { Some(Marks::open(&dir)?) };
+            io::Result::Ok(State { shelf, marks, stage: None })
+        };
         let rate = selection.rate.map_or(LETTERS, |rate| usize::try_from(rate).unwrap_or(LETTERS));
         let limit = LETTERS.min(rate.max(1));
+        let marked = HashSet::new();
         let shelf = Shelf { files, open: None, ahead: None, bytes: 0, selection, marked, limit };
         let (jobs, queue) = mpsc::channel::<Job>();
         thread::Builder::new().name("replay".to_owned()).stack_size(STACK_BYTES).spawn(
             move || {
-                let mut state = State { shelf, marks, stage: None };
+                let mut state = opened(shelf)
+                    .map_err(|error| format!("the marks of what was replayed: {error}"));
                 while let Ok(job) = queue.recv() {
                     job(&mut state);
                 }
@@ -111,13 +116,14 @@ impl Bench {
         job: impl FnOnce(&mut State) -> T + Send + 'static,
     ) -> Result<T, String> {
         let (done, answer) = oneshot::channel();
-        let job = Box::new(move |state: &mut State| {
+        let job = Box::new(move |state: &mut Result<State, String>| {
+            let answer = state.as_mut().map_err(|error| error.clone()).map(job);
             // Nobody waits any more if the receiver is gone.
-            drop(done.send(job(state)));
+            drop(done.send(answer));
         });
         let ended = || "reading dead letters ended in a defect".to_owned();
         self.jobs.send(job).map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())
+        answer.await.map_err(|_| ended())?
     }
 
     /// Reads on, up to a portion of selected letters that are not marked.

@@ -227,8 +227,7 @@ impl Engine {
     async fn pace(&mut self, events: usize) -> Result<(), Ending> {
         let Some(rate) = self.selection.rate else { return Ok(()) };
         self.unless_left(sleep_until(self.next)).await?;
-        let events = u32::try_from(events).unwrap_or(u32::MAX);
-        self.next = Instant::now() + Duration::from_secs(1) * events / rate.max(1);
+        self.next = Instant::now() + spacing(events, rate);
         Ok(())
     }
 
@@ -284,4 +283,22 @@ fn element(letter: &ReadLetter) -> Incoming {
 
 fn letter_of(element: &Incoming) -> Option<LetterId> {
     element.replay.as_ref().map(|replay| replay.letter)
+}
+
+/// Returns how long so many events are spread over.
+fn spacing(events: usize, rate: u32) -> Duration {
+    let events = u32::try_from(events).unwrap_or(u32::MAX);
+    Duration::from_secs(1).saturating_mul(events) / rate.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_portion_delays_the_next_by_its_share_of_the_rate() {
+        assert_eq!(spacing(5, 10), Duration::from_millis(500));
+        assert_eq!(spacing(500, 50), Duration::from_secs(10));
+        assert_eq!(spacing(usize::MAX, 0), Duration::from_secs(u64::from(u32::MAX)));
+    }
 }

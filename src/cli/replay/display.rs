@@ -85,7 +85,7 @@ impl Display {
 
     /// Shows a line on a terminal each time, and elsewhere every tenth time.
     pub fn now_and_then(&mut self, n: u32, text: &str) {
-        if self.terminal || n % 10 == 0 {
+        if self.terminal || n.is_multiple_of(10) {
             self.line(text);
         }
     }

@@ -145,6 +145,7 @@ impl Files {
 
     fn close(&mut self) {
         if let Some(open) = self.open.take() {
+            self.marks_searched = None;
             self.closed.push((open.path, open.size));
         }
     }
