@@ -227,8 +227,7 @@ impl Files {
                 n += 1;
                 continue;
             }
-            remove(path)?;
-            tracing::info!(file = %path.display(), "Replayed dead letters were removed.");
+            drop_replayed(path)?;
             self.closed.remove(n);
         }
         Ok(())
@@ -240,14 +239,30 @@ impl Files {
             return;
         }
         self.aged = Some(now);
-        let max_age = self.max_age;
+        let (max_age, dir) = (self.max_age, &self.dir);
+        let mut marked = None;
         self.closed.retain(|(path, _)| {
             let modified = fs::metadata(path).and_then(|m| m.modified());
             let aged =
                 modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > max_age));
-            !(aged && drop_file(path, "age").is_ok())
+            if !aged {
+                return true;
+            }
+            let marked = marked.get_or_insert_with(|| marks::read(dir).unwrap_or_default());
+            let removed = match marks::cover(marked, path) {
+                true => drop_replayed(path),
+                false => drop_file(path, "age"),
+            };
+            removed.is_err()
         });
     }
+}
+
+/// Removes a file of which nothing is lost.
+fn drop_replayed(path: &Path) -> io::Result<()> {
+    remove(path)?;
+    tracing::info!(file = %path.display(), "Replayed dead letters were removed.");
+    Ok(())
 }
 
 fn drop_file(path: &Path, bound: &'static str) -> io::Result<()> {
