@@ -12,6 +12,7 @@
 mod bench;
 mod engine;
 mod report;
+mod shelf;
 
 use std::collections::HashMap;
 use std::io;

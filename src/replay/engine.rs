@@ -9,7 +9,8 @@ use chrono::Utc;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::bench::{Bench, Portion, Verdict};
+use super::bench::{Bench, Verdict};
+use super::shelf::Portion;
 use super::{Ending, Message, Report, Selection};
 use crate::buffer::{Buffer, LetterId};
 use crate::delivery::dead_letter::read::ReadLetter;
