@@ -2,6 +2,7 @@
 //!
 //! One file per command. Data goes to standard output, everything else to standard error.
 
+mod buffer;
 mod completions;
 mod demo;
 mod exit;
@@ -111,6 +112,8 @@ enum Command {
     Test(test::TestArgs),
     /// Map events from a file or standard input, and send nothing
     Map(map::MapArgs),
+    /// Look into the buffer while nothing runs
+    Buffer(buffer::BufferArgs),
     /// Start a local Customer.io Track API
     Sandbox(sandbox::SandboxArgs),
     /// Deliver dead letters, through the current scripts
@@ -146,6 +149,7 @@ fn dispatch(command: Command, globals: &Globals) -> ExitCode {
         Command::Validate(args) => validate::run(args, globals),
         Command::Test(args) => test::run(args, globals),
         Command::Map(args) => map::run(args, globals),
+        Command::Buffer(args) => buffer::run(args, globals),
         Command::Sandbox(args) => sandbox::run(args),
         Command::Replay(args) => replay::run(args, globals),
         Command::Init(args) => init::run(args, globals),

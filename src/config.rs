@@ -25,6 +25,7 @@ mod units;
 
 // The sections.
 mod consent;
+mod credential;
 mod customerio;
 mod filter;
 mod mapping;
@@ -40,6 +41,7 @@ use form::{FilePath, List, Nullable, Period};
 use source::Source;
 
 pub use consent::{ConsentConfig, ConsentRule, DecideBy, Strategy, Unknown};
+pub use credential::Credential;
 pub use customerio::{BatchConfig, CustomerIoConfig, Ordering, Region, RetryConfig, StatusPattern};
 pub use filter::{EventListConfig, EventListMode, FilterConfig, Mode, ModeConfig};
 pub use load::LoadMode;
@@ -47,7 +49,9 @@ pub use mapping::MappingConfig;
 pub use process::{AdminConfig, LogConfig, LogFormat, LogLevel};
 pub use schema::schema;
 pub use source::{Ack, IpNetwork, RudderStackConfig, SourceConfig, StdinConfig, WriteKey};
-pub use store::{BufferConfig, DeadLettersConfig, DeadLettersFull, OnCorruption, WhenFull};
+pub use store::{
+    BufferConfig, BufferKind, DeadLettersConfig, DeadLettersFull, OnCorruption, WhenFull,
+};
 
 section! {
     /// Configuration of rudder-customerio.

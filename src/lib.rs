@@ -47,6 +47,7 @@ pub mod mapping;
 pub mod operation;
 pub mod stage;
 pub mod buffer;
+pub mod data_dir;
 pub mod delivery;
 
 // Who puts the stations together.

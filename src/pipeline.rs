@@ -22,6 +22,7 @@ use self::reload::Reloader;
 use self::sources::Sources;
 use self::stop::Stop;
 use crate::admin::Admin;
+use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::delivery::Destination;
 use crate::diagnostic::{Diagnostic, Severity};
@@ -52,13 +53,15 @@ pub struct Surroundings {
     pub render: Option<Render>,
     /// Takes the place of Customer.io, for tests.
     pub destination: Option<Arc<dyn Destination>>,
+    /// Takes the place of the configured buffer, for tests.
+    pub store: Option<Arc<dyn Buffer>>,
 }
 
 impl std::fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut form = f.debug_struct("Surroundings");
         form.field("render", &self.render.is_some()).field("destination", &self.destination);
-        form.finish()
+        form.field("store", &self.store).finish()
     }
 }
 
@@ -74,7 +77,7 @@ pub struct Ended {
 }
 
 impl Pipeline {
-    /// Opens listeners, scripts, dead letters, and client, and starts every task.
+    /// Opens listeners, scripts, buffer, dead letters, and client, and starts every task.
     ///
     /// Customer.io need not be reachable: delivery checks the credentials by itself, and events
     /// are accepted and kept meanwhile.
@@ -82,7 +85,7 @@ impl Pipeline {
     /// # Errors
     ///
     /// Everything that is wrong, at once: addresses in use, scripts that do not compile, a data
-    /// directory that cannot be written.
+    /// directory that cannot be written or belongs to another process.
     ///
     /// # Panics
     ///
@@ -93,7 +96,7 @@ impl Pipeline {
     ) -> Result<Self, Vec<Diagnostic>> {
         let mut faults = Vec::new();
         let listeners = Listeners::bind(&config).map_err(|more| faults.extend(more)).ok();
-        let parts = sink_parts(&config, surroundings.destination).await;
+        let parts = sink_parts(&config, surroundings.destination, surroundings.store).await;
         let parts = parts.map_err(|more| faults.extend(more)).ok();
         let (Some(listeners), Some(parts)) = (listeners, parts) else { return Err(faults) };
         // Not before everything else is right: delivery asks Customer.io at once.
@@ -101,6 +104,7 @@ impl Pipeline {
 
         let handle = sink.handle();
         tell_about(&handle, &config);
+        announce(&handle, listeners.admin_address);
         let reloader = Arc::new(Reloader::new(&config.mapping, handle.clone()));
         let watcher = Reloader::watch(&reloader, config.mapping.watch);
         let sources = Sources::start(listeners.sources, &handle);
@@ -202,6 +206,7 @@ impl Pipeline {
 async fn sink_parts(
     config: &Config,
     destination: Option<Arc<dyn Destination>>,
+    store: Option<Arc<dyn Buffer>>,
 ) -> Result<Parts, Vec<Diagnostic>> {
     let Some(customerio) = config.customerio.clone() else {
         let missing = Diagnostic::error("missing_section", "the section `customerio` is missing");
@@ -215,7 +220,18 @@ async fn sink_parts(
     if let Some(destination) = destination {
         builder = builder.destination(destination);
     }
+    if let Some(store) = store {
+        builder = builder.store(store);
+    }
     builder.parts().await
+}
+
+/// Tells other commands of this machine where to find this process.
+fn announce(sink: &SinkHandle, admin: std::net::SocketAddr) {
+    let Some(data_dir) = sink.data_dir() else { return };
+    if let Err(error) = data_dir.announce(admin) {
+        tracing::warn!(%error, "Other commands will not find this process: cannot write the lock file.");
+    }
 }
 
 /// Says at the start what an operator has to know.
@@ -224,12 +240,20 @@ fn tell_about(sink: &SinkHandle, config: &Config) {
     for warning in rules.mapping.warnings().iter().filter(|w| w.severity == Severity::Warning) {
         tracing::warn!(code = warning.code, "A script has a warning: {}.", warning.message);
     }
+    let recovered = sink.ledger().snapshot().recovered;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         scripts = rules.mapping.hash(),
         data_dir = %config.data_dir.display(),
+        recovered,
         "Started.",
     );
+    if recovered > 0 {
+        tracing::info!(
+            events = recovered,
+            "Events of an earlier run wait, and are delivered first."
+        );
+    }
     if !sink.is_durable() {
         tracing::warn!(
             max_bytes = config.buffer.max_size,

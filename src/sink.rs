@@ -31,14 +31,19 @@ use self::trouble::Trouble;
 use self::workers::Busy;
 use crate::buffer::{Buffer, BufferStats};
 use crate::config::CustomerIoConfig;
+use crate::data_dir::DataDir;
 use crate::delivery::{self, DeadLetters, DeliveryHandle, DeliveryStatus, Destination, Pace};
 use crate::outcome::{Ledger, LedgerSnapshot};
 use crate::source::intake::PATIENCE;
 use crate::source::{Batch, Intake, Receipt, Refused};
 
-pub use builder::Builder;
+pub use builder::{BUFFER_DIR, Builder};
 pub use rules::Rules;
 pub use workers::on_mapping_stack;
+
+/// How long a drain waits for the buffer to write what ended last. A disk that works needs a
+/// moment; one that hangs must not keep the process from leaving.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How many batches [`CustomerIoSink::run`] has under way before it waits for the first.
 const AHEAD: usize = 64;
@@ -70,6 +75,7 @@ struct Shared {
     rules: Arc<ArcSwap<Rules>>,
     loaded_at: ArcSwap<DateTime<Utc>>,
     buffer: Arc<dyn Buffer>,
+    data_dir: Option<Arc<DataDir>>,
     destination: Arc<dyn Destination>,
     delivery: DeliveryHandle,
     /// Appender and delivery, which end after the intake only.
@@ -85,6 +91,8 @@ pub struct Parts {
     pub rules: Rules,
     /// Where mapped events wait.
     pub buffer: Arc<dyn Buffer>,
+    /// The directory in which everything is stored; held until all tasks of the sink have ended.
+    pub data_dir: Option<Arc<DataDir>>,
     /// Where they go.
     pub destination: Arc<dyn Destination>,
     /// How they go there.
@@ -102,8 +110,10 @@ pub struct Parts {
 /// Everything that metrics, `/status`, and `/readyz` show of a sink.
 #[derive(Clone, Debug)]
 pub struct SinkStats {
-    /// The account of all events.
+    /// The account of all events of this life of the process.
     pub ledger: LedgerSnapshot,
+    /// The account of all lives of the buffer, if it keeps one.
+    pub all_lives: Option<LedgerSnapshot>,
     /// Fill level of the buffer.
     pub buffer: BufferStats,
     /// State of the delivery.
@@ -164,12 +174,18 @@ impl CustomerIoSink {
         let rules = Arc::new(ArcSwap::from_pointee(rules));
         let front = Front::start(width, &rules, &buffer, dead_letters.clone())?;
         let account = Arc::clone(&front.account);
+        let data_dir = parts.data_dir;
+        // Delivery ends last of all tasks, also of a sink that is only dropped.
+        let held = data_dir.clone();
         let (delivery, task) = delivery::start_paced(
             Arc::clone(&buffer),
             Arc::clone(&destination),
             &customerio,
             dead_letters,
-            Arc::new(move |sequence, outcome| account.settle(sequence, outcome)),
+            Arc::new(move |sequence, outcome| {
+                let _held = &held;
+                account.settle(sequence, outcome);
+            }),
             parts.pace,
         );
         let shared = Shared {
@@ -183,6 +199,7 @@ impl CustomerIoSink {
             rules,
             loaded_at: ArcSwap::from_pointee(Utc::now()),
             buffer,
+            data_dir,
             destination,
             delivery,
             stages: [front.appender.abort_handle(), task.abort_handle()],
@@ -227,7 +244,15 @@ impl CustomerIoSink {
     }
 
     /// As [`CustomerIoSink::drain`], with any event as the end of patience.
-    pub async fn drain_until(mut self, enough: impl Future<Output = ()>) -> Drained {
+    pub async fn drain_until(self, enough: impl Future<Output = ()>) -> Drained {
+        self.drain_and_flush(enough, FLUSH_PATIENCE).await
+    }
+
+    async fn drain_and_flush(
+        mut self,
+        enough: impl Future<Output = ()>,
+        flush_patience: Duration,
+    ) -> Drained {
         let shared = Arc::clone(&self.handle.shared);
         shared.intake.close();
         let mut stored = false;
@@ -252,6 +277,15 @@ impl CustomerIoSink {
             note_panic(delivery.await);
         }
         shared.account.abandon();
+        // What was delivered is not to be sent again after the next start.
+        if tokio::time::timeout(flush_patience, shared.buffer.flush()).await.is_err() {
+            tracing::warn!(
+                "The buffer could not write in time what ended last; these events are sent again, \
+                 with the same ids, after the next start.",
+            );
+            // Its drop would wait for the same write.
+            std::mem::forget(Arc::clone(&shared.buffer));
+        }
         Drained {
             stored,
             undelivered: shared.buffer.stats().events,
@@ -319,6 +353,12 @@ impl SinkHandle {
         &self.shared.destination
     }
 
+    /// Returns the directory in which everything is stored, if the sink was built with one.
+    #[must_use]
+    pub fn data_dir(&self) -> Option<&Arc<DataDir>> {
+        self.shared.data_dir.as_ref()
+    }
+
     /// Tells whether what waits in the buffer survives the end of the process.
     #[must_use]
     pub fn is_durable(&self) -> bool {
@@ -351,6 +391,7 @@ impl SinkHandle {
         let buffer = shared.buffer.stats();
         SinkStats {
             ledger: shared.ledger.snapshot(),
+            all_lives: shared.buffer.all_lives(),
             unavailable: self.unavailable_with(&buffer),
             buffer,
             delivery: shared.delivery.status(),
@@ -366,6 +407,7 @@ impl Default for SinkStats {
     fn default() -> Self {
         Self {
             ledger: LedgerSnapshot::default(),
+            all_lives: None,
             buffer: BufferStats::default(),
             delivery: DeliveryStatus::default(),
             mapping_worked: Duration::ZERO,
@@ -391,4 +433,4 @@ fn note_panic(end: Result<(), tokio::task::JoinError>) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -19,6 +19,9 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// The account of all events of this life of the process.
     pub ledger: Account,
+    /// The account of all lives of the buffer; null if it lives in memory. There, `recovered` is 0:
+    /// what one life left is in `buffered` until another one ends it.
+    pub all_lives: Option<Account>,
     /// What delivery does.
     pub delivery: Delivery,
     /// What waits.
@@ -27,7 +30,7 @@ pub struct Status {
     pub scripts: Scripts,
 }
 
-/// `ledger`: every event that was received or recovered stands in exactly one of the others.
+/// `ledger` and `all_lives`: every event that was received or recovered stands in exactly one of the others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[allow(missing_docs)]
 pub struct Account {
@@ -92,6 +95,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: uptime.as_secs(),
             ledger: Account::from(&stats.ledger),
+            all_lives: stats.all_lives.as_ref().map(Account::from),
             delivery: Delivery::from(&stats.delivery),
             buffer: Fill::from(&stats.buffer),
             scripts: Scripts {

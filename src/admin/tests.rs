@@ -32,6 +32,8 @@ impl Process for Fake {
         tally.buffer();
         ledger.enter(&tally);
         let mut stats = SinkStats { ledger: ledger.snapshot(), ..SinkStats::default() };
+        ledger.settle(&Outcome::Delivered);
+        stats.all_lives = Some(ledger.snapshot());
         stats.delivery.state = "held";
         stats.delivery.since = Some(0);
         stats.script_hash = "abc".into();
@@ -183,7 +185,9 @@ async fn status_has_exactly_the_promised_members() {
         concat!(
             r#"{{"version":"{}","uptime_seconds":7,"ledger":{{"received":2,"recovered":0,"#,
             r#""malformed":0,"filtered":0,"withheld":1,"dropped":0,"failed":0,"delivered":0,"#,
-            r#""rejected":0,"buffered":1,"gap":0}},"delivery":{{"state":"held","reason":null,"#,
+            r#""rejected":0,"buffered":1,"gap":0}},"all_lives":{{"received":2,"recovered":0,"#,
+            r#""malformed":0,"filtered":0,"withheld":1,"dropped":0,"failed":0,"delivered":1,"#,
+            r#""rejected":0,"buffered":0,"gap":0}},"delivery":{{"state":"held","reason":null,"#,
             r#""since":"1970-01-01T00:00:00Z","in_flight":0,"rate":0.0}},"buffer":{{"events":0,"#,
             r#""bytes":0,"max_bytes":0,"oldest_seconds":null}},"scripts":{{"hash":"abc","#,
             r#""loaded_at":"1970-01-01T00:00:00Z","error":null}}}}"#

@@ -82,7 +82,7 @@ fn tell(text: &str) {
 
 async fn show(args: &DemoArgs, globals: &Globals) -> Result<ExitCode, String> {
     let (stopper, stop) = stop::channel();
-    signals::listen(stopper).map_err(|e| format!("cannot listen to signals: {e}"))?;
+    signals::listen(stopper.clone()).map_err(|e| format!("cannot listen to signals: {e}"))?;
     let folder = tempfile::tempdir().map_err(|e| format!("cannot make a temporary folder: {e}"))?;
     // Own events are told from the log, so it keeps their bodies whole.
     let options = Options { log_requests: 200, log_body_bytes: 500_000, ..Options::default() };
@@ -124,6 +124,10 @@ async fn show(args: &DemoArgs, globals: &Globals) -> Result<ExitCode, String> {
             () = stop.requested(1) => {}
         }
         drop(done.await);
+    } else {
+        // Whole, so that nothing works with the folder any more when it is removed.
+        stopper.request();
+        drop(pipeline.run_until(stop).await);
     }
     sandbox.shutdown().await;
     Ok(ExitCode::from(if as_expected { exit::SUCCESS } else { exit::FAILURE }))

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use rudder_customerio::config::{Config, ConsentConfig, LoadMode};
 use rudder_customerio::diagnostic::{Diagnostic, Place, Severity};
+use rudder_customerio::outcome::{LedgerSnapshot, OutcomeKind};
 
 use super::{Color, DEFAULT_CONFIG, Globals, exit};
 
@@ -85,6 +86,22 @@ pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("{number} {noun}") } else { format!("{number} {noun}s") }
 }
 
+/// Writes the ledger as one line, without what is zero.
+pub fn account(ledger: &LedgerSnapshot) -> String {
+    let mut parts = vec![format!("received {}", ledger.received)];
+    let mut add = |name: &str, n: u64| {
+        if n > 0 {
+            parts.push(format!("{name} {n}"));
+        }
+    };
+    add("recovered", ledger.recovered);
+    for kind in OutcomeKind::ALL {
+        add(kind.as_str(), ledger.total(kind));
+    }
+    add("buffered", ledger.buffered);
+    parts.join(", ")
+}
+
 /// The message of a command that needs a configuration and found none.
 pub fn no_config() -> Diagnostic {
     Diagnostic::error("no_config", format!("no configuration: {DEFAULT_CONFIG} is not there"))
@@ -147,7 +164,23 @@ fn load(path: &Path, globals: &Globals) -> Result<Config, ExitCode> {
 
 #[cfg(test)]
 mod tests {
+    use rudder_customerio::outcome::{Ledger, Outcome, ReasonCode, Tally};
+
     use super::*;
+
+    #[test]
+    fn an_account_shows_what_is_not_zero_in_the_order_of_the_pipeline() {
+        let ledger = Ledger::default();
+        let mut tally = Tally::default();
+        let failed = Outcome::Failed(ReasonCode::ScriptError.into());
+        for outcome in [Outcome::Delivered, failed, Outcome::Delivered] {
+            tally.end(&outcome);
+        }
+        tally.buffer();
+        ledger.enter(&tally);
+        let text = account(&ledger.snapshot());
+        assert_eq!(text, "received 4, failed 1, delivered 2, buffered 1");
+    }
 
     #[test]
     fn any_consent_rule_silences_the_warning() {

@@ -22,19 +22,20 @@ use super::{Globals, exit};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The first SIGTERM or SIGINT stops the sources and delivers what waits, for at most \
-`drain_timeout`; the second one stops at once.
+`drain_timeout`; the second one stops at once. What is left stays in the buffer and is delivered at \
+the next start.
 
 Examples:
   rudder-customerio run
   rudder-customerio -c production.yaml run
   rudder-customerio -c stdin.yaml run < events.ndjson
 
-Ends with 0 after a clean stop, 1 if events that were only in memory are lost with the process, or \
-if events of standard input as the only source failed or were rejected.")]
+Ends with 0 after a clean stop, 1 if the start failed, if events of a buffer in memory are lost with \
+the process, or if events of standard input as the only source failed or were rejected.")]
 pub struct RunArgs {}
 
 /// Codes of diagnostics that tell of the machine and not of the configuration.
-const WORLD: [&str; 3] = ["data_dir", "listen", "threads"];
+const WORLD: [&str; 4] = ["buffer", "data_dir", "listen", "threads"];
 
 /// Runs the command.
 pub fn run(_args: RunArgs, globals: &Globals) -> ExitCode {

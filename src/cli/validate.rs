@@ -3,11 +3,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use rudder_customerio::config::{Config, LoadMode};
+use rudder_customerio::buffer::disk;
+use rudder_customerio::config::{BufferKind, Config, LoadMode};
+use rudder_customerio::data_dir::{DataDir, Holder};
 use rudder_customerio::delivery::client::Client;
 use rudder_customerio::diagnostic::{Diagnostic, Place};
 use rudder_customerio::mapping::{self, Mapping, Scripts};
 use rudder_customerio::operation::grammar::check_root;
+use rudder_customerio::sink::BUFFER_DIR;
 
 use super::output::{self, Tone, count};
 use super::{Globals, exit};
@@ -20,7 +23,8 @@ Examples:
   rudder-customerio -c production.yaml validate --online
 
 Ends with 0 if all is well, 78 if configuration or scripts are invalid, 1 if a test failed, the data \
-directory cannot be written, or Customer.io refused the credentials.")]
+directory cannot be written, the buffer in it cannot be read, or Customer.io refused the credentials. \
+The buffer of a running process is left alone.")]
 pub struct ValidateArgs {
     /// Ask Customer.io for the account's region too
     ///
@@ -35,6 +39,7 @@ pub fn run(args: ValidateArgs, globals: &Globals) -> ExitCode {
     let Some(config) = checks.configuration(globals) else { return checks.end() };
     checks.scripts(&config);
     checks.data_dir(&config.data_dir, &config.dead_letters.dir);
+    checks.buffer(&config);
     if checks.client(&config) && args.online {
         checks.online(&config);
     }
@@ -137,6 +142,40 @@ impl Checks {
         }
     }
 
+    /// Looks into the buffer, unless a running process works with it.
+    fn buffer(&mut self, config: &Config) {
+        let data_dir = &config.data_dir;
+        let held = |pid: u32| {
+            let text = format!("process {pid} works with {}", data_dir.display());
+            output::say(format!("{} {text}", output::paint(Tone::Hint, "note:", self.color)));
+        };
+        match DataDir::holder(data_dir) {
+            Ok(Some(Holder { pid, .. })) => return held(pid),
+            Ok(None) => {}
+            Err(error) => {
+                self.failed += 1;
+                return self
+                    .bad(&format!("cannot read the lock of {}: {error}", data_dir.display()));
+            }
+        }
+        let dir = data_dir.join(BUFFER_DIR);
+        if config.buffer.kind == BufferKind::Memory || !super::exists(&dir) {
+            return;
+        }
+        // Held meanwhile, so that no process finds the database in use when it starts.
+        let found = DataDir::lock(data_dir).and_then(|_held| disk::inspect(&dir));
+        match found {
+            Ok(found) => {
+                let events = count(usize::try_from(found.events).unwrap_or(usize::MAX), "event");
+                self.good(&format!("buffer {}: {events} waiting", dir.display()));
+            }
+            Err(fault) => {
+                self.failed += 1;
+                output::report(&[fault], self.color);
+            }
+        }
+    }
+
     /// Reads what the connection needs beside the configuration, such as root certificates.
     fn client(&mut self, config: &Config) -> bool {
         let Some(customerio) = &config.customerio else { return false };
@@ -195,6 +234,24 @@ mod tests {
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
         checks.data_dir(&file, Path::new("dead"));
+        assert_eq!(checks.failed, 1);
+    }
+
+    #[test]
+    fn a_buffer_that_a_process_works_with_is_left_alone() {
+        let mut checks = Checks { color: false, invalid: 0, failed: 0 };
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { data_dir: dir.path().to_owned(), ..Config::default() };
+        checks.buffer(&config);
+        assert_eq!(checks.failed, 0, "there is none yet");
+        let folder = dir.path().join(BUFFER_DIR);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("buffer.redb"), "no database").unwrap();
+        let held = DataDir::lock(dir.path()).unwrap();
+        checks.buffer(&config);
+        assert_eq!(checks.failed, 0, "it is in use");
+        drop(held);
+        checks.buffer(&config);
         assert_eq!(checks.failed, 1);
     }
 

@@ -3,31 +3,77 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use super::context::Context;
-use super::declare::{Choice, Form, choice, section};
-use super::form::{Count, FilePath, Period, Size, Text};
+use super::declare::{Choice, choice, section};
+use super::form::{Count, FilePath, Nullable, Period, Size};
 use super::tree::Node;
+use crate::diagnostic::Diagnostic;
 
 section! {
     /// Where mapped events wait for Customer.io.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct BufferConfig {
-        /// Bound of what waits, in bytes. A higher one bridges a longer outage and takes that much memory.
-        max_size: u64 as Size<1_048_576, 1_125_899_906_842_624> = "512 MiB",
         /// What happens at the bound.
         when_full: WhenFull as Choice = "wait",
+        /// What a buffer on disk does with a database or an entry that it cannot read.
+        on_corruption: OnCorruption as Choice = "stop",
         /// How many operations delivery looks at ahead of those that it sends. A higher number helps when
         /// few people have many events.
         read_ahead: usize as Count<1, 1_000_000> = "20000",
     }
     besides {
-        /// Kind of the buffer. `memory` loses what waits when the process is killed. `disk` is not
-        /// supported yet.
-        r#type: () as Memory = "memory",
-        /// What a disk buffer does with a database that does not open: `stop` or `set_aside`.
-        on_corruption: OnCorruption as Choice = "stop",
+        /// Where events wait.
+        r#type: BufferKind as Choice = "disk",
+        /// Bound of what waits, in bytes. Null: 8 GiB on disk, 512 MiB in memory. A higher one bridges a
+        /// longer outage and takes that much disk, or memory.
+        max_size: Option<u64> as Nullable<Size<1_048_576, 1_125_899_906_842_624>> = "null",
+    }
+    derived {
+        /// Where events wait.
+        kind: BufferKind = r#type,
+        /// Bound of what waits, in bytes.
+        max_size: u64 = max_size.unwrap_or(r#type.default_size()),
+    }
+    checked by buffer
+}
+
+choice! {
+    /// Where events wait for delivery.
+    pub enum BufferKind {
+        /// In the folder `buffer` of `data_dir`: what was acknowledged survives crash and restart.
+        Disk = "disk",
+        /// In memory: what waits is lost when the process is killed. For sources that keep their events
+        /// until they are delivered.
+        Memory = "memory",
+    }
+}
+
+impl BufferKind {
+    /// Returns the bound of a buffer of this kind unless one is set, in bytes.
+    #[must_use]
+    pub const fn default_size(self) -> u64 {
+        match self {
+            Self::Disk => 8 << 30,
+            Self::Memory => 512 << 20,
+        }
+    }
+}
+
+impl BufferConfig {
+    /// Returns the defaults of a buffer in memory, for programs that keep their events themselves.
+    #[must_use]
+    pub fn memory() -> Self {
+        let kind = BufferKind::Memory;
+        Self { kind, max_size: kind.default_size(), ..super::Config::default().buffer }
+    }
+}
+
+/// Notes what has no effect on a buffer of this kind.
+fn buffer(config: &BufferConfig, node: &Node, cx: &mut Context<'_>) {
+    if config.kind == BufferKind::Memory && config.on_corruption == OnCorruption::SetAside {
+        let message = "`set_aside` has no effect on a buffer in memory";
+        let fault = Diagnostic::warning("no_effect", message).help("leave the key out");
+        cx.fault(node, "on_corruption", fault);
     }
 }
 
@@ -38,23 +84,6 @@ choice! {
         Wait = "wait",
         /// New events are refused at once.
         Refuse = "refuse",
-    }
-}
-
-/// The kind of the buffer: only `memory` for now.
-struct Memory;
-
-impl Form<()> for Memory {
-    fn decode(node: &Node, cx: &mut Context<'_>) -> Option<()> {
-        match <Text as Form<String>>::decode(node, cx)?.as_str() {
-            "memory" => Some(()),
-            "disk" => cx.not_yet(node.at, "the buffer type `disk`", "use memory"),
-            _ => cx.error(node.at, "unknown_value", "expected `memory`", ""),
-        }
-    }
-
-    fn schema() -> Value {
-        json!({ "const": "memory" })
     }
 }
 

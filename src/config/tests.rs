@@ -77,7 +77,7 @@ fn codes(text: &str) -> Vec<String> {
 fn declared_defaults_are_valid_and_as_documented() {
     let config = Config::default();
     assert!(config.sources.is_empty() && config.customerio.is_none());
-    assert_eq!(config.buffer.max_size, 512 << 20);
+    assert_eq!((config.buffer.kind, config.buffer.max_size), (BufferKind::Disk, 8 << 30));
     assert_eq!(config.drain_timeout, Duration::from_secs(30));
     assert_eq!(config.filter.integration_names, ["Customer IO"]);
     assert_eq!(config.mapping.settings, crate::mapping::Settings::default());
@@ -213,12 +213,6 @@ drain_timeout: 30s
     error[not_yet_supported]: the source type `kafka` is not yet supported
       --> c.yaml:13:13 (sources[3].type)
       = help: use rudderstack or stdin
-    error[not_yet_supported]: the buffer type `disk` is not yet supported
-      --> c.yaml:32:17 (buffer.type)
-      = help: use memory
-    warning[no_effect]: `set_aside` has no effect on a buffer in memory
-      --> c.yaml:32:72 (buffer.on_corruption)
-      = help: leave the key out
     error[not_yet_supported]: the API version `v1` is not yet supported
       --> c.yaml:38:8 (customerio.api)
       = help: use v2
@@ -309,6 +303,30 @@ log:
     error[unknown_value]: expected one of `error`, `warn`, `info`, `debug`, `trace`
       --> c.yaml:23:10 (log.level)
     ");
+}
+
+#[test]
+fn a_buffer_in_memory_is_small_unless_it_is_told_otherwise() {
+    let buffer = |text: &str| {
+        let text = format!("buffer: {text}\n{CUSTOMERIO}sources: [ {{ type: stdin }} ]\n");
+        full(&text).unwrap().0.buffer
+    };
+    assert_eq!(buffer("{ type: memory }"), BufferConfig::memory());
+    assert_eq!(BufferConfig::memory().max_size, 512 << 20);
+    assert_eq!(buffer("{ type: memory, max_size: 2 GiB }").max_size, 2 << 30);
+    assert_eq!(buffer("{ max_size: 2 GiB }").max_size, 2 << 30);
+    assert_eq!(buffer("{ max_size: null }").max_size, 8 << 30);
+}
+
+#[test]
+fn what_a_buffer_in_memory_ignores_is_told() {
+    insta::assert_snapshot!(said_with("buffer: { type: memory, on_corruption: set_aside }"), @r"
+    warning[no_effect]: `set_aside` has no effect on a buffer in memory
+      --> c.yaml:1:40 (buffer.on_corruption)
+      = help: leave the key out
+    ");
+    assert_eq!(said_with("buffer: { on_corruption: set_aside }"), "");
+    assert!(said_with("buffer: { type: disc }").contains("did you mean `disk`?"));
 }
 
 #[test]

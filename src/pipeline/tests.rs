@@ -10,9 +10,11 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::admin::Process;
+use crate::buffer::AppendError;
 use crate::config::LoadMode;
 use crate::delivery::{Hold, Refusal, Reply, Verdict};
 use crate::outcome::OutcomeKind;
+use crate::sink::tests::Odd;
 
 /// Takes batches while it is open, and never answers while it is not.
 #[derive(Debug, Default)]
@@ -67,11 +69,23 @@ pub(crate) fn write_small_scripts(dir: &std::path::Path) {
 }
 
 async fn machine(more: &str) -> Machine {
-    let dir = tempfile::tempdir().unwrap();
+    machine_with(more, "buffered", Some(Odd::new(|| ()))).await
+}
+
+async fn machine_with(more: &str, ack: &str, store: Option<Arc<dyn Buffer>>) -> Machine {
+    machine_in(tempfile::tempdir().unwrap(), more, ack, store).await
+}
+
+async fn machine_in(
+    dir: tempfile::TempDir,
+    more: &str,
+    ack: &str,
+    store: Option<Arc<dyn Buffer>>,
+) -> Machine {
     let scripts = dir.path().join("vrl");
     write_small_scripts(&scripts);
     let text = format!(
-        "sources: [ {{ type: rudderstack, listen: '127.0.0.1:0' }} ]\n\
+        "sources: [ {{ type: rudderstack, listen: '127.0.0.1:0', ack: {ack} }} ]\n\
          mapping: {{ dir: '{}', watch: false }}\n\
          admin: {{ listen: '127.0.0.1:0' }}\n{more}",
         scripts.display()
@@ -82,6 +96,7 @@ async fn machine(more: &str) -> Machine {
     let surroundings = Surroundings {
         destination: Some(inbox.clone()),
         render: Some(Arc::new(|| "rendered".to_owned())),
+        store,
     };
     let pipeline = Pipeline::start(config, surroundings).await.unwrap();
     Machine { pipeline, inbox, dir }
@@ -203,6 +218,97 @@ async fn the_endpoints_show_the_machine() {
     let reloaded = machine.admin("POST /reload").await;
     let hash = machine.pipeline.handle().rules().mapping.hash().to_owned();
     assert!(reloaded.starts_with("HTTP/1.1 200") && reloaded.contains(&hash), "{reloaded}");
+}
+
+#[tokio::test]
+async fn a_buffer_that_cannot_store_refuses_at_once_and_delivers_what_it_has() {
+    let odd = Odd::new(|| ());
+    let machine = machine_with("", "buffered", Some(odd.clone())).await;
+    machine.admin("POST /pause").await;
+    machine.track(1).await;
+    for (refusal, wait) in [
+        (AppendError::Failed("no space left".to_owned()), "retry-after: 5"),
+        (AppendError::Full(Duration::from_secs(7)), "retry-after: 7"),
+    ] {
+        *odd.refusal.lock().unwrap() = Some(refusal);
+        let answer = ask(machine.pipeline.addresses()[0], "POST /v1/track", &track(2)).await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains(wait), "{answer}");
+    }
+    *odd.refusal.lock().unwrap() = Some(AppendError::Failed("no space left".to_owned()));
+    let ready = machine.admin("GET /readyz").await;
+    assert!(ready.starts_with("HTTP/1.1 503") && ready.contains("no space left"), "{ready}");
+    machine.admin("POST /resume").await;
+    machine.until(|machine| machine.inbox.bodies.lock().unwrap().len() == 1).await;
+
+    *odd.refusal.lock().unwrap() = None;
+    assert!(machine.admin("GET /readyz").await.starts_with("HTTP/1.1 200"));
+    machine.track(2).await;
+    machine.until(|machine| machine.inbox.bodies.lock().unwrap().len() == 2).await;
+    let ledger = machine.pipeline.handle().ledger().snapshot();
+    assert_eq!((ledger.received, ledger.gap()), (2, 0), "what was refused was not received");
+}
+
+#[tokio::test]
+async fn a_restart_delivers_what_an_earlier_run_left() {
+    let machine = machine_with("drain_timeout: 0s", "buffered", None).await;
+    machine.track(0).await;
+    machine.until(|machine| machine.inbox.bodies.lock().unwrap().len() == 1).await;
+    machine.admin("POST /pause").await;
+    for n in 1..4 {
+        machine.track(n).await;
+    }
+    let (stopper, stop) = stop::channel();
+    stopper.request();
+    let Machine { pipeline, dir, .. } = machine;
+    let drained = pipeline.run_until(stop).await.drained;
+    assert_eq!((drained.undelivered, drained.durable, drained.is_clean()), (3, true, true));
+
+    let machine = machine_in(dir, "", "buffered", None).await;
+    machine.until(|machine| machine.inbox.bodies.lock().unwrap().len() == 3).await;
+    machine.until(|machine| machine.pipeline.handle().ledger().snapshot().buffered == 0).await;
+    let stats = machine.pipeline.handle().stats();
+    assert_eq!((stats.ledger.recovered, stats.ledger.received, stats.ledger.gap()), (3, 0, 0));
+    let all = stats.all_lives.unwrap();
+    assert_eq!((all.received, all.total(OutcomeKind::Delivered), all.gap()), (4, 4, 0));
+}
+
+#[tokio::test]
+async fn delivered_is_answered_when_it_is_true() {
+    let machine = machine_with("", "delivered", Some(Odd::new(|| ()))).await;
+    machine.admin("POST /pause").await;
+    let gateway = machine.pipeline.addresses()[0];
+    let body = track(1);
+    let mut asked = Box::pin(ask(gateway, "POST /v1/track", &body));
+    let stored = |machine: &Machine| machine.pipeline.handle().ledger().snapshot().buffered == 1;
+    tokio::select! {
+        answer = &mut asked => panic!("{answer}"),
+        () = machine.until(stored) => {}
+    }
+    assert!((&mut asked).now_or_never().is_none());
+    machine.admin("POST /resume").await;
+    assert!(asked.await.starts_with("HTTP/1.1 200"));
+    assert_eq!(machine.inbox.bodies.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_not_delivered_at_the_end_is_not_answered_as_delivered() {
+    let machine = machine_with("", "delivered", Some(Odd::new(|| ()))).await;
+    machine.admin("POST /pause").await;
+    let gateway = machine.pipeline.addresses()[0];
+    let body = track(1);
+    let asked = ask(gateway, "POST /v1/track", &body);
+    let (stopper, stop) = stop::channel();
+    let stopping = async {
+        let stored =
+            |machine: &Machine| machine.pipeline.handle().ledger().snapshot().buffered == 1;
+        machine.until(stored).await;
+        stopper.request();
+        stopper.request();
+        machine.pipeline.run_until(stop).await
+    };
+    let (answer, ended) = tokio::join!(asked, stopping);
+    assert!(!answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(ended.drained.undelivered, 1);
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ impl Scene {
         let dir = tempfile::tempdir().unwrap();
         let text = format!(
             "data_dir: '{}'\ncustomerio: {{ site_id: s, api_key: k }}\n\
-             consent: {{ onetrust_categories: [ C4 ] }}",
+             consent: {{ onetrust_categories: [ C4 ] }}\nbuffer: {{ type: memory }}",
             dir.path().display()
         );
         let (config, _) = Config::parse(&text, "test.yaml", LoadMode::Full, &|_| None).unwrap();
@@ -220,7 +220,9 @@ async fn consent_is_asked_again_and_its_refusal_ends_the_letter() {
 async fn a_dry_run_tells_and_does_nothing() {
     let scene = Scene::new(BROKEN).await;
     scene.send(&[("a", "bad"), ("b", "bad")]).await;
-    let parts = Scene::builder(&scene.config, &scene.inbox, MENDED).parts().await.unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let builder = Scene::builder(&scene.config, &scene.inbox, MENDED).data_dir(other.path());
+    let parts = builder.parts().await.unwrap();
     let running = Replays::dry(&scene.config, &parts).start(Selection::default()).unwrap();
     let (report, ending, _) = run(running).await;
     assert_eq!((report.replayed, report.dry_run, ending), (2, true, Ending::Done));

@@ -59,9 +59,31 @@ impl Account {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that an append begins; appends never overlap.
+    /// Says that an append begins, or begins again after it stored nothing; appends never overlap.
     pub(super) fn begin(&self) {
-        self.open().appending = true;
+        let mut open = self.open();
+        open.appending = true;
+        // What was settled before is not of this append: it was recovered.
+        for (sequence, outcome) in std::mem::take(&mut open.early) {
+            self.settle_entered(&mut open, sequence, &outcome);
+        }
+    }
+
+    /// Says where the events of the append under way begin; everything before was recovered.
+    ///
+    /// The first append of a life may wait long for its dead letters, while an earlier life's
+    /// events are settled by the thousand.
+    pub(super) fn stored(&self, first: Sequence) {
+        let mut open = self.open();
+        open.entered_below = open.entered_below.max(first.0);
+        let early = std::mem::take(&mut open.early);
+        for (sequence, outcome) in early {
+            if sequence.0 < open.entered_below {
+                self.settle_entered(&mut open, sequence, &outcome);
+            } else {
+                open.early.push((sequence, outcome));
+            }
+        }
     }
 
     /// Enters what was made durable, in one step, and ends what [`Account::begin`] began.
@@ -201,6 +223,28 @@ mod tests {
         account.enter(&Tally::default(), None, Vec::new);
         let now = ledger.snapshot();
         assert_eq!((now.total(OutcomeKind::Delivered), now.buffered, now.gap()), (2, 0, 0));
+    }
+
+    #[test]
+    fn an_append_that_waits_does_not_hold_up_recovered_events() {
+        let (ledger, account) = account();
+        ledger.recover(3);
+        let delivered = || ledger.snapshot().total(OutcomeKind::Delivered);
+        account.begin();
+        account.settle(Sequence(7), &Outcome::Delivered);
+        assert_eq!(delivered(), 0, "it may be of the append");
+        account.begin();
+        assert_eq!(delivered(), 1, "the append failed and is tried again");
+        account.settle(Sequence(8), &Outcome::Delivered);
+        account.settle(Sequence(10), &Outcome::Delivered);
+        account.stored(Sequence(10));
+        assert_eq!(delivered(), 2, "8 was there before the append");
+        account.settle(Sequence(9), &Outcome::Delivered);
+        assert_eq!((delivered(), ledger.snapshot().gap()), (3, 0));
+        let receipt = enter(&account, 10, 1);
+        assert!(receipt.settled().now_or_never().is_some());
+        let now = ledger.snapshot();
+        assert_eq!((delivered(), now.buffered, now.gap()), (4, 0, 0));
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //!
 //! 1. Append the ready events. A refusal leaves nothing anywhere, and nothing is counted.
 //! 2. Make the dead letters of the failed events durable.
-//! 3. Enter everything into the ledger in one step, and answer the receipts.
+//! 3. Enter everything into the ledger in one step, and answer the receipts. The ledger of all
+//!    lives, in the buffer, gets the same endings; what the append stored it has already.
 //!
 //! A crash between the steps repeats and never loses: no receipt was answered, the sender repeats,
 //! and Customer.io knows the repeated ids. The other order (letters first) would leave a dead
@@ -22,6 +23,7 @@
 //! that is stuck: its sender has given up or is about to, and will send it again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -71,6 +73,8 @@ pub(super) struct Appender {
     letters: Arc<dyn Letters>,
     account: Arc<Account>,
     trouble: Arc<Trouble>,
+    /// Whether the last append failed, so that a long failure is told once.
+    store_failed: AtomicBool,
     pub(super) letters_patience: Duration,
     pub(super) try_again: Duration,
 }
@@ -83,7 +87,8 @@ impl Appender {
         trouble: Arc<Trouble>,
     ) -> Self {
         let (letters_patience, try_again) = (LETTERS_PATIENCE, TRY_AGAIN);
-        Self { buffer, letters, account, trouble, letters_patience, try_again }
+        let store_failed = AtomicBool::new(false);
+        Self { buffer, letters, account, trouble, store_failed, letters_patience, try_again }
     }
 
     /// Works until every mapping thread has ended and all is stored.
@@ -142,7 +147,13 @@ impl Appender {
         let mut storable: Vec<_> = group.iter_mut().filter(storable).collect();
         let events = storable.iter_mut().flat_map(|batch| std::mem::take(&mut batch.ready));
         let (end, refusal) = match self.append(events.collect(), deadline).await {
-            Ok(first) => (Pending::place(storable, first), None),
+            Ok(first) => {
+                let end = Pending::place(storable, first);
+                if end.is_some() {
+                    self.account.stored(first);
+                }
+                (end, None)
+            }
             Err(refused) => (None, Some(refused)),
         };
 
@@ -156,6 +167,10 @@ impl Appender {
 
         let mut tally = Tally::default();
         group.iter().for_each(|batch| batch.count(&mut tally));
+        if !tally.ended.is_empty() {
+            // Stored events are entered by the append, and by their settlement.
+            self.buffer.record(&tally);
+        }
         self.account.enter(&tally, end, || {
             let unstored = refusal.as_ref().unwrap_or(&Refused::Unavailable);
             group.into_iter().filter_map(|batch| batch.answer(unstored)).collect()
@@ -182,12 +197,22 @@ impl Appender {
                 }
             };
             let refused = match answer {
-                Ok(first) => return Ok(first),
+                Ok(first) => {
+                    if self.store_failed.swap(false, Ordering::Relaxed) {
+                        tracing::info!("The buffer stores events again.");
+                    }
+                    return Ok(first);
+                }
                 Err(AppendError::Closed) => return Err(Refused::Closed),
                 Err(AppendError::Full(after)) => Refused::Full(after),
                 Err(AppendError::Failed(error)) => {
                     telemetry::error("buffer", "buffer");
-                    tracing::error!(%error, "The buffer cannot store events.");
+                    if !self.store_failed.swap(true, Ordering::Relaxed) {
+                        tracing::error!(
+                            %error,
+                            "The buffer cannot store events; new ones are refused until it can.",
+                        );
+                    }
                     Refused::Unavailable
                 }
             };
@@ -196,6 +221,7 @@ impl Appender {
             }
             // A buffer that waits by itself has spent the pause already.
             sleep(self.try_again.saturating_sub(begin.elapsed())).await;
+            self.account.begin();
         }
     }
 

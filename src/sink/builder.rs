@@ -1,20 +1,26 @@
 //! From checked configuration to a running sink.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{CustomerIoSink, Parts, Rules, on_mapping_stack};
 use crate::buffer::Buffer;
+use crate::buffer::disk::{DiskBuffer, DiskOptions};
 use crate::buffer::memory::MemoryBuffer;
 use crate::config::{
-    BufferConfig, Config, ConsentConfig, CustomerIoConfig, DeadLettersConfig, FilterConfig,
+    BufferConfig, BufferKind, Config, ConsentConfig, CustomerIoConfig, DeadLettersConfig,
+    FilterConfig,
 };
+use crate::data_dir::DataDir;
 use crate::delivery::client::Client;
 use crate::delivery::{DeadLetters, Destination, Pace};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::filter::Filter;
 use crate::mapping::{Mapping, Scripts, Settings};
 use crate::source::intake::DEFAULT_BUDGET;
+
+/// Folder of the buffer in the data directory.
+pub const BUFFER_DIR: &str = "buffer";
 
 /// Settings of a sink that is not started yet; each has the configuration's default.
 #[derive(Debug)]
@@ -30,6 +36,7 @@ pub struct Builder {
     dead_letters: DeadLettersConfig,
     data_dir: PathBuf,
     destination: Option<Arc<dyn Destination>>,
+    store: Option<Arc<dyn Buffer>>,
     intake_bytes: usize,
 }
 
@@ -52,6 +59,7 @@ impl Builder {
             dead_letters: config.dead_letters.clone(),
             data_dir: config.data_dir.clone(),
             destination: None,
+            store: None,
             intake_bytes: DEFAULT_BUDGET,
         }
     }
@@ -86,7 +94,9 @@ impl Builder {
         self
     }
 
-    /// Sets the buffer's bound and what happens there.
+    /// Sets where events wait, how many, and what happens at the bound; 8 GiB on disk unless set.
+    /// [`BufferConfig::memory`] is for programs that keep their events themselves until these are
+    /// delivered.
     pub fn buffer(mut self, buffer: BufferConfig) -> Self {
         self.buffer = buffer;
         self
@@ -110,6 +120,12 @@ impl Builder {
         self
     }
 
+    /// Keeps events elsewhere than [`Builder::buffer`] says, for tests.
+    pub fn store(mut self, store: Arc<dyn Buffer>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
     /// Sets how many bytes batches may hold together before they are in the buffer; 64 MiB unless
     /// set. A higher bound takes bursts without making senders wait.
     pub fn intake_bytes(mut self, bytes: usize) -> Self {
@@ -117,9 +133,10 @@ impl Builder {
         self
     }
 
-    /// Compiles the scripts, opens the dead letters, and starts every stage.
+    /// Compiles the scripts, opens the buffer and the dead letters, and starts every stage.
     ///
-    /// Nothing is sent before the first event; whether the credentials work shows then.
+    /// Whatever the buffer holds from an earlier life is delivered first. The data directory is
+    /// this sink's own until the sink, its handles, and its tasks are gone.
     ///
     /// # Errors
     ///
@@ -139,16 +156,19 @@ impl Builder {
         let mapping = on_mapping_stack(move || Mapping::load(&scripts, &settings)).await;
         let mapping = Arc::new(mapping.map_err(|error| vec![no_thread(&error)])??);
         let filter = Arc::new(Filter::new(&self.filter, &self.consent));
-        let dead_letters = DeadLetters::open(&self.data_dir, &self.dead_letters)
-            .map_err(|error| vec![no_dead_letters(&self.data_dir, &error)])?;
         let destination = match self.destination {
             Some(destination) => destination,
             None => Arc::new(Client::new(&self.customerio)?),
         };
-        let buffer: Arc<dyn Buffer> =
-            Arc::new(MemoryBuffer::new(self.buffer.max_size, self.buffer.when_full));
+        let (path, config) = (self.data_dir.clone(), self.buffer.clone());
+        let store = self.store;
+        let store = tokio::task::spawn_blocking(move || open_store(&path, &config, store));
+        let (data_dir, buffer) = store.await.map_err(|_| vec![no_store(&self.data_dir)])??;
+        let dead_letters = DeadLetters::open(&self.data_dir, &self.dead_letters)
+            .map_err(|error| vec![no_dead_letters(&self.data_dir, &error)])?;
         Ok(Parts {
             rules: Rules { filter, mapping },
+            data_dir: Some(Arc::new(data_dir)),
             buffer,
             destination,
             customerio: self.customerio,
@@ -167,12 +187,39 @@ impl Parts {
     }
 }
 
+/// Takes the data directory, and opens the buffer in it.
+fn open_store(
+    path: &Path,
+    config: &BufferConfig,
+    instead: Option<Arc<dyn Buffer>>,
+) -> Result<(DataDir, Arc<dyn Buffer>), Vec<Diagnostic>> {
+    let data_dir = DataDir::lock(path).map_err(|fault| vec![fault])?;
+    if let Some(buffer) = instead {
+        return Ok((data_dir, buffer));
+    }
+    let buffer: Arc<dyn Buffer> = match config.kind {
+        BufferKind::Memory => Arc::new(MemoryBuffer::new(config.max_size, config.when_full)),
+        BufferKind::Disk => Arc::new(DiskBuffer::open(DiskOptions {
+            dir: path.join(BUFFER_DIR),
+            max_size: config.max_size,
+            when_full: config.when_full,
+            on_corruption: config.on_corruption,
+        })?),
+    };
+    Ok((data_dir, buffer))
+}
+
+fn no_store(dir: &Path) -> Diagnostic {
+    Diagnostic::error("data_dir", "opening the buffer panicked; this is a defect of the program")
+        .at(Place { file: dir.display().to_string(), ..Place::default() })
+}
+
 fn no_thread(error: &std::io::Error) -> Diagnostic {
     Diagnostic::error("threads", format!("cannot run a mapping thread: {error}"))
         .help("set mapping.threads lower, or raise the limit of threads")
 }
 
-fn no_dead_letters(dir: &std::path::Path, error: &std::io::Error) -> Diagnostic {
+fn no_dead_letters(dir: &Path, error: &std::io::Error) -> Diagnostic {
     Diagnostic::error("data_dir", format!("cannot open the dead letters: {error}"))
         .at(Place { file: dir.display().to_string(), ..Place::default() })
         .help("create the directory for this user, or set data_dir")

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use super::*;
 use crate::buffer::memory::MemoryBuffer;
 use crate::buffer::{AppendError, LetterId, Sequence, Stored};
-use crate::config::{Config, LoadMode, WhenFull};
+use crate::config::{BufferConfig, Config, LoadMode, WhenFull};
 use crate::delivery::{Hold, Reply, Verdict};
 use crate::mapping::Scripts;
 use crate::outcome::{Outcome, OutcomeKind, Tally};
@@ -33,13 +33,17 @@ impl Destination for Inbox {
     }
 }
 
-async fn parts(inbox: &Arc<Inbox>, dir: &std::path::Path) -> Parts {
+fn config() -> Config {
     let text = "sources: [ { type: stdin } ]\ncustomerio: { site_id: s, api_key: k }";
-    let config = Config::parse(text, "test.yaml", LoadMode::Full, &|_| None).unwrap().0;
+    Config::parse(text, "test.yaml", LoadMode::Full, &|_| None).unwrap().0
+}
+
+async fn parts(inbox: &Arc<Inbox>, dir: &std::path::Path) -> Parts {
     write_small_scripts(&dir.join("vrl"));
-    let builder = CustomerIoSink::builder(config.customerio.unwrap())
+    let builder = CustomerIoSink::builder(config().customerio.unwrap())
         .mappings(Scripts::read(&dir.join("vrl")).unwrap())
         .data_dir(dir)
+        .buffer(BufferConfig::memory())
         .threads(2)
         .destination(inbox.clone());
     builder.parts().await.unwrap()
@@ -49,16 +53,20 @@ async fn sink(inbox: &Arc<Inbox>, dir: &std::path::Path) -> CustomerIoSink {
     CustomerIoSink::start(parts(inbox, dir).await).unwrap()
 }
 
-/// A buffer whose append does something of its own on its thread first.
-struct Odd {
+/// A buffer with faults: its append does something of its own on its thread first, or refuses;
+/// its flush may never end.
+pub(crate) struct Odd {
     inner: MemoryBuffer,
     first: Box<dyn Fn() + Send + Sync>,
+    pub(crate) refusal: Mutex<Option<AppendError>>,
+    flush_hangs: bool,
 }
 
 impl Odd {
-    fn new(first: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn new(first: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
         let inner = MemoryBuffer::new(1 << 20, WhenFull::Wait);
-        Arc::new(Self { inner, first: Box::new(first) })
+        let refusal = Mutex::default();
+        Arc::new(Self { inner, first: Box::new(first), refusal, flush_hangs: false })
     }
 }
 
@@ -72,6 +80,9 @@ impl Buffer for Odd {
     fn append(&self, events: Vec<Stored>) -> BoxFuture<'_, Result<Sequence, AppendError>> {
         async move {
             (self.first)();
+            if let Some(refusal) = &*self.refusal.lock().unwrap() {
+                return Err(refusal.clone());
+            }
             self.inner.append(events).await
         }
         .boxed()
@@ -89,7 +100,7 @@ impl Buffer for Odd {
         self.inner.record(ended);
     }
     fn flush(&self) -> BoxFuture<'_, ()> {
-        self.inner.flush()
+        if self.flush_hangs { std::future::pending().boxed() } else { self.inner.flush() }
     }
     fn all_lives(&self) -> Option<LedgerSnapshot> {
         self.inner.all_lives()
@@ -101,7 +112,9 @@ impl Buffer for Odd {
         self.inner.close();
     }
     fn stats(&self) -> BufferStats {
-        self.inner.stats()
+        let refused = self.refusal.lock().unwrap().as_ref().map(|refusal| format!("{refusal:?}"));
+        let stats = self.inner.stats();
+        BufferStats { unavailable: refused.or(stats.unavailable.clone()), ..stats }
     }
     fn durable(&self) -> bool {
         false
@@ -199,4 +212,40 @@ async fn what_is_stored_while_a_drain_gives_up_is_in_its_account() {
     let drained = sink.drain(Duration::ZERO).await;
     assert_eq!((drained.undelivered, drained.ledger.buffered), (1, 1));
     assert_eq!(receipt.settled().await, Err(Refused::Closed));
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_does_not_keep_the_process_from_leaving() {
+    let (inbox, dir) = (Arc::new(Inbox::default()), tempfile::tempdir().unwrap());
+    let mut parts = parts(&inbox, dir.path()).await;
+    let mut odd = Odd::new(|| ());
+    Arc::get_mut(&mut odd).unwrap().flush_hangs = true;
+    parts.buffer = odd;
+    let sink = CustomerIoSink::start(parts).unwrap();
+    let moment = Duration::from_millis(1);
+    assert!(sink.drain_and_flush(std::future::pending(), moment).await.stored);
+}
+
+#[tokio::test]
+async fn the_data_directory_is_held_until_the_sink_and_its_tasks_are_gone() {
+    let (inbox, dir) = (Arc::new(Inbox::default()), tempfile::tempdir().unwrap());
+    let sink = sink(&inbox, dir.path()).await;
+    let held = DataDir::holder(dir.path()).unwrap().unwrap();
+    assert_eq!(held.pid, std::process::id());
+    let second = CustomerIoSink::builder(config().customerio.unwrap()).data_dir(dir.path());
+    let faults = second.build().await.unwrap_err();
+    assert!(faults[0].to_string().contains("in use by process"), "{}", faults[0]);
+
+    let handle = sink.handle();
+    handle.delivery().pause();
+    handle.submit(batch(0, 1)).await.unwrap().buffered().await.unwrap();
+    drop(sink);
+    let delivery = handle.delivery().clone();
+    drop(handle);
+    assert!(DataDir::holder(dir.path()).unwrap().is_some(), "delivery still runs");
+    delivery.resume();
+    while DataDir::holder(dir.path()).unwrap().is_some() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(inbox.bodies.lock().unwrap().len(), 1);
 }

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::Utc;
-use metrics::counter;
 use tokio::io::AsyncRead;
 use tokio::sync::watch;
 use tracing::warn;
@@ -225,8 +224,6 @@ impl<R: AsyncRead + Unpin> Reading<R> {
     ) -> Result<(), StdinError> {
         let events = elements.len() as u64;
         let last_line = elements.last().map_or(0, |element| element.position);
-        let sizes = elements.iter().filter_map(|element| element.json.as_ref().ok());
-        let size: usize = sizes.map(Bytes::len).sum();
         let batch = Batch {
             elements,
             set_type: None,
@@ -234,13 +231,9 @@ impl<R: AsyncRead + Unpin> Reading<R> {
             received_at: Utc::now(),
             client_ip: None,
         };
-        let submitted = intake.submit(batch, Duration::MAX, Ack::Buffered).await;
+        let submitted = intake.submit(batch, "stdin", Duration::MAX, Ack::Buffered).await;
         let answer = submitted.map_err(StdinError::Refused)?;
         self.under_way.push_back(UnderWay { events, last_line, answer });
-        let labels =
-            [("component_id", "stdin"), ("component_kind", "source"), ("component_type", "stdin")];
-        counter!("component_received_events_total", &labels).increment(events);
-        counter!("component_received_bytes_total", &labels).increment(size as u64);
         while self.under_way.len() >= MAX_UNDER_WAY {
             self.wait_for_one().await?;
         }
@@ -286,6 +279,7 @@ mod tests {
         async fn submit(
             &self,
             batch: Batch,
+            _by: &'static str,
             wait: Duration,
             ack: Ack,
         ) -> Result<Acknowledged, Refused> {
@@ -335,6 +329,7 @@ mod tests {
         async fn submit(
             &self,
             batch: Batch,
+            _by: &'static str,
             _wait: Duration,
             _ack: Ack,
         ) -> Result<Acknowledged, Refused> {

@@ -2,12 +2,13 @@
 
 use crate::support::{binary, run_with_input};
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "demo",
     "run",
     "validate",
     "test",
     "map",
+    "buffer",
     "sandbox",
     "replay",
     "init",
@@ -27,6 +28,10 @@ fn help_texts_are_as_reviewed() {
     insta::assert_snapshot!("help", help(&["--help"]));
     for command in COMMANDS {
         insta::assert_snapshot!(format!("help_{command}"), help(&[command, "--help"]));
+    }
+    for command in ["inspect", "export"] {
+        let text = help(&["buffer", command, "--help"]);
+        insta::assert_snapshot!(format!("help_buffer_{command}"), text);
     }
 }
 

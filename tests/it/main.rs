@@ -4,6 +4,7 @@
 
 mod architecture;
 mod demo;
+mod durable;
 mod help;
 mod hostile;
 mod law;

@@ -1,10 +1,11 @@
 //! A replay through the running process: its admin endpoint works, this command shows it.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use rudder_customerio::config::Config;
+use rudder_customerio::data_dir::{DataDir, Holder};
 use rudder_customerio::pipeline::stop::Stop;
 use rudder_customerio::replay::Selection;
 use secrecy::ExposeSecret;
@@ -19,8 +20,16 @@ const MAX_LINE: u64 = 1 << 20;
 
 /// Returns the admin endpoint of the process that holds the data directory, if one does.
 pub fn holder(config: &Config) -> Result<Option<SocketAddr>, String> {
-    let address = config.admin.listen;
-    Ok(std::net::TcpStream::connect(reachable(address)).is_ok().then_some(address))
+    let dir = config.data_dir.display();
+    match DataDir::holder(&config.data_dir) {
+        Ok(None) => Ok(None),
+        Ok(Some(Holder { admin: Some(admin), .. })) => Ok(Some(admin)),
+        Ok(Some(Holder { pid, admin: None })) => Err(format!(
+            "the data directory {dir} is in use by process {pid}, which has no admin endpoint: \
+             wait until it has started or ended"
+        )),
+        Err(error) => Err(format!("cannot tell who holds the data directory {dir}: {error}")),
+    }
 }
 
 /// Has the process replay, and shows it. A signal closes the connection, which stops the replay.
@@ -33,7 +42,7 @@ pub async fn replay(
 ) -> ExitCode {
     let mut display = Display::new(color);
     let result = tokio::select! {
-        result = ask(config, reachable(admin), selection, &mut display) => Some(result),
+        result = ask(config, admin, selection, &mut display) => Some(result),
         () = stop.requested(1) => None,
     };
     match result {
@@ -92,27 +101,4 @@ async fn line(input: &mut BufReader<TcpStream>) -> io::Result<Option<String>> {
     let mut line = String::new();
     let read = input.take(MAX_LINE).read_line(&mut line).await?;
     Ok((read > 0).then(|| line.trim_end().to_owned()))
-}
-
-/// Returns an address at which a listener on this one can be reached from this machine.
-fn reachable(listener: SocketAddr) -> SocketAddr {
-    let ip = match listener.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listener.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_listener_on_every_address_is_reached_over_loopback() {
-        let at = |text: &str| reachable(text.parse().unwrap()).to_string();
-        assert_eq!(at("0.0.0.0:9797"), "127.0.0.1:9797");
-        assert_eq!(at("[::]:9797"), "[::1]:9797");
-        assert_eq!(at("192.0.2.1:1"), "192.0.2.1:1");
-    }
 }

@@ -67,16 +67,23 @@ impl Voice {
         if self.json {
             log_account(ledger);
         } else {
-            output::say(account(ledger));
+            output::say(output::account(ledger));
         }
         let events = count(usize::try_from(left).unwrap_or(usize::MAX), "event");
         match (left, ended.drained.durable, self.json) {
             (0, ..) => {}
             (_, true, true) => {
-                tracing::info!(events = left, "Events stay in the buffer for the next start.");
+                tracing::info!(
+                    events = left,
+                    reason = why.in_words(),
+                    "Events stay in the buffer and are delivered at the next start.",
+                );
             }
             (_, true, false) => {
-                output::say(format!("{events} stay in the buffer for the next start"));
+                output::say(format!(
+                    "left in the buffer: {events}, to be delivered at the next start ({})",
+                    why.in_words(),
+                ));
             }
             (_, false, true) => tracing::error!(
                 events = left,
@@ -123,41 +130,9 @@ fn log_account(ledger: &LedgerSnapshot) {
     );
 }
 
-/// Writes the ledger as one line, without what is zero.
-fn account(ledger: &LedgerSnapshot) -> String {
-    let mut parts = vec![format!("received {}", ledger.received)];
-    let mut add = |name: &str, n: u64| {
-        if n > 0 {
-            parts.push(format!("{name} {n}"));
-        }
-    };
-    add("recovered", ledger.recovered);
-    for kind in OutcomeKind::ALL {
-        add(kind.as_str(), ledger.total(kind));
-    }
-    add("buffered", ledger.buffered);
-    parts.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
-    use rudder_customerio::outcome::{Ledger, Outcome, ReasonCode, Tally};
-
     use super::*;
-
-    #[test]
-    fn the_last_line_shows_what_is_not_zero_in_the_order_of_the_pipeline() {
-        let ledger = Ledger::default();
-        let mut tally = Tally::default();
-        let failed = Outcome::Failed(ReasonCode::ScriptError.into());
-        for outcome in [Outcome::Delivered, failed, Outcome::Delivered] {
-            tally.end(&outcome);
-        }
-        tally.buffer();
-        ledger.enter(&tally);
-        let text = account(&ledger.snapshot());
-        assert_eq!(text, "received 4, failed 1, delivered 2, buffered 1");
-    }
 
     #[test]
     fn a_loss_names_its_true_reason() {

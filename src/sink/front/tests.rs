@@ -96,9 +96,52 @@ impl Letters for Drawer {
     }
 }
 
+/// Passes everything on, and notes which endings are recorded.
+#[derive(Debug)]
+struct Noting {
+    inner: Arc<dyn Buffer>,
+    recorded: Mutex<Tally>,
+}
+
+impl Buffer for Noting {
+    fn append(&self, events: Vec<Stored>) -> BoxFuture<'_, Result<Sequence, AppendError>> {
+        self.inner.append(events)
+    }
+    fn read(&self, events: usize, bytes: u64) -> BoxFuture<'_, Vec<(Sequence, Arc<Stored>)>> {
+        self.inner.read(events, bytes)
+    }
+    fn fetch(&self, events: Vec<Sequence>) -> BoxFuture<'_, Result<Vec<Arc<Stored>>, String>> {
+        self.inner.fetch(events)
+    }
+    fn settle(&self, events: &[(Sequence, Outcome)]) {
+        self.inner.settle(events);
+    }
+    fn record(&self, ended: &Tally) {
+        self.recorded.lock().unwrap().add(ended);
+    }
+    fn flush(&self) -> BoxFuture<'_, ()> {
+        self.inner.flush()
+    }
+    fn all_lives(&self) -> Option<LedgerSnapshot> {
+        self.inner.all_lives()
+    }
+    fn replayed(&self, letters: Vec<LetterId>) -> BoxFuture<'_, Result<Vec<bool>, String>> {
+        self.inner.replayed(letters)
+    }
+    fn close(&self) {
+        self.inner.close();
+    }
+    fn stats(&self) -> BufferStats {
+        self.inner.stats()
+    }
+    fn durable(&self) -> bool {
+        self.inner.durable()
+    }
+}
+
 struct Bench {
     front: Front,
-    buffer: Arc<dyn Buffer>,
+    buffer: Arc<Noting>,
     drawer: Arc<Drawer>,
     rules: Arc<ArcSwap<Script>>,
     position: AtomicU64,
@@ -146,7 +189,9 @@ impl Bench {
         let drawer = Arc::new(Drawer::default());
         let rules = Arc::new(ArcSwap::from_pointee(script));
         let width = Width { threads, budget: 1 << 20, patience };
-        let front = Front::start_with(width, &rules, &buffer, drawer.clone(), |mut appender| {
+        let buffer = Arc::new(Noting { inner: buffer, recorded: Mutex::default() });
+        let store: Arc<dyn Buffer> = buffer.clone();
+        let front = Front::start_with(width, &rules, &store, drawer.clone(), |mut appender| {
             appender.letters_patience = Duration::from_millis(2);
             appender.try_again = Duration::from_millis(1);
             appender
@@ -195,12 +240,15 @@ impl Bench {
         self.front.ledger.snapshot().total(kind)
     }
 
-    /// The law of the ledger, and that it knows exactly what the buffer holds.
+    /// The law of the ledger, that it knows exactly what the buffer holds, and that the buffer's
+    /// own ledger was told every ending of what was never stored.
     fn check_law(&self) {
-        let now = self.front.ledger.snapshot();
+        let mut now = self.front.ledger.snapshot();
         assert_eq!(now.gap(), 0);
         assert_eq!(now.buffered, self.buffer.stats().events);
         assert_eq!(now.total(OutcomeKind::Failed), self.drawer.count() as u64);
+        now.ended.retain(|(kind, _), _| *kind != OutcomeKind::Delivered);
+        assert_eq!(self.buffer.recorded.lock().unwrap().ended, now.ended);
     }
 }
 
@@ -372,6 +420,40 @@ async fn failing_dead_letters_refuse_the_batch_and_count_what_cannot_be_taken_ba
     assert_eq!((bench.buffer.stats().events, bench.drawer.count()), (3, 1));
     assert!(bench.front.trouble.recent().is_none());
     bench.check_law();
+}
+
+#[tokio::test]
+async fn letters_that_were_written_before_a_refusal_are_recorded() {
+    let bench = Bench::simple(event_bytes(), WhenFull::Refuse);
+    bench.submit(&["ready"]).await.buffered().await.unwrap();
+    bench.front.trouble.failed(&std::io::Error::other("no space"));
+    let refused = bench.submit(&["ready", "fail", "drop"]).await.buffered().await.unwrap_err();
+    assert!(matches!(refused, Refused::Full(_)));
+    assert_eq!((bench.drawer.count(), bench.count(OutcomeKind::Failed)), (1, 1));
+    assert_eq!(bench.count(OutcomeKind::Dropped), 0, "the sender sends it again");
+    bench.check_law();
+}
+
+#[tokio::test]
+async fn events_of_an_earlier_life_settle_beside_new_ones() {
+    let buffer = Arc::new(MemoryBuffer::new(PLENTY, WhenFull::Refuse));
+    let earlier = Bench::new(1, Script { name: "old", ..Script::default() }, buffer.clone());
+    earlier.submit(&["ready"; 3]).await.buffered().await.unwrap();
+    earlier.settle(0);
+
+    let bench = Bench::new(1, Script { name: "new", ..Script::default() }, buffer);
+    bench.check_law();
+    assert_eq!(bench.front.ledger.snapshot().recovered, 2);
+    bench.settle(2);
+    let mut receipt = bench.submit(&["ready", "drop"]).await;
+    receipt.buffered().await.unwrap();
+    bench.settle(3);
+    receipt.settled().await.unwrap();
+    bench.check_law();
+    bench.settle(1);
+    bench.check_law();
+    let now = bench.front.ledger.snapshot();
+    assert_eq!((now.total(OutcomeKind::Delivered), now.buffered), (3, 0));
 }
 
 #[tokio::test]

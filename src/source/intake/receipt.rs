@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::Refused;
 use crate::outcome::{Outcome, OutcomeKind};
+use crate::source::submit::Received;
 
 /// How many events of a batch ended in which way so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct Followed {
 #[derive(Debug, Default)]
 struct Ticket {
     state: Mutex<Option<Result<Summary, Refused>>>,
+    /// What is to be counted when the batch is safe, whether or not somebody still waits.
+    received: Mutex<Option<Received>>,
     /// One waiter at most: the receipt is neither cloned nor shared.
     changed: Notify,
 }
@@ -60,6 +63,13 @@ impl Ticket {
     fn set(&self, state: Result<Summary, Refused>) {
         *self.state() = Some(state);
         self.changed.notify_one();
+    }
+
+    fn count_received(&self) {
+        let received = self.received.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(received) = received {
+            received.count();
+        }
     }
 
     async fn wait_for(&self, enough: impl Fn(&Summary) -> bool) -> Result<Summary, Refused> {
@@ -75,6 +85,17 @@ impl Ticket {
 }
 
 impl Receipt {
+    /// Counts the batch once its events have ended or are safe in the buffer, even if the receipt
+    /// is dropped before.
+    pub fn count_once_safe(&self, received: Received) {
+        *self.ticket.received.lock().unwrap_or_else(PoisonError::into_inner) = Some(received);
+        // It may have become safe a moment ago.
+        let safe = matches!(&*self.ticket.state(), Some(Ok(_)));
+        if safe {
+            self.ticket.count_received();
+        }
+    }
+
     /// Waits until every event of the batch has ended or is safe in the buffer.
     ///
     /// # Errors
@@ -110,6 +131,7 @@ impl Answer {
     pub fn accept(mut self, summary: Summary) -> Followed {
         let Some(ticket) = self.ticket.take() else { return Followed { ticket: Weak::new() } };
         ticket.set(Ok(summary));
+        ticket.count_received();
         Followed { ticket: Arc::downgrade(&ticket) }
     }
 

@@ -24,6 +24,9 @@ use crate::config::{Ack, IpNetwork, RudderStackConfig};
 use crate::event::split::{Shape, Unsplit, split};
 use crate::source::{Batch, Incoming, Submit};
 
+/// Label of the metrics.
+const TYPE: &str = "rudderstack";
+
 /// Requests that may be in work at once.
 const MAX_REQUESTS: usize = 10_000;
 
@@ -216,8 +219,6 @@ impl<S: Submit> Gateway<S> {
         peer: IpAddr,
         held: Option<Held>,
     ) -> Result<(), Refusal> {
-        let count = events.len() as u64;
-        let size: usize = events.iter().map(Bytes::len).sum();
         let elements = events.into_iter().zip(0..);
         let batch = Batch {
             elements: elements.map(|(json, position)| Incoming::new(Ok(json), position)).collect(),
@@ -226,17 +227,10 @@ impl<S: Submit> Gateway<S> {
             received_at: Utc::now(),
             client_ip: Some(client_ip(&head.headers, peer, &self.trusted_proxies)),
         };
-        let acknowledged = self.submit.submit(batch, Duration::ZERO, self.ack).await?;
+        let submitted = self.submit.submit(batch, TYPE, Duration::ZERO, self.ack);
+        let acknowledged = submitted.await?;
         // From here on the pipeline's own bound covers the bytes.
         drop(held);
-        // Before the wait, since a client that hangs up ends this future and not its events.
-        let labels = [
-            ("component_id", metrics::SharedString::from(source.origin.source.clone())),
-            ("component_kind", "source".into()),
-            ("component_type", "rudderstack".into()),
-        ];
-        counter!("component_received_events_total", &labels).increment(count);
-        counter!("component_received_bytes_total", &labels).increment(size as u64);
         acknowledged.await?;
         Ok(())
     }
@@ -286,7 +280,7 @@ fn count_refusal(refusal: Refusal) {
     counter!(
         "component_errors_total",
         "component_kind" => "source",
-        "component_type" => "rudderstack",
+        "component_type" => TYPE,
         "error_type" => refusal.label(),
         "stage" => "receiving"
     )
@@ -313,7 +307,13 @@ mod tests {
     struct Nobody;
 
     impl Submit for Nobody {
-        async fn submit(&self, _: Batch, _: Duration, _: Ack) -> Result<Acknowledged, Refused> {
+        async fn submit(
+            &self,
+            _: Batch,
+            _: &'static str,
+            _: Duration,
+            _: Ack,
+        ) -> Result<Acknowledged, Refused> {
             panic!("nothing may be submitted");
         }
     }

@@ -1,0 +1,86 @@
+//! What happens to a database or a row that cannot be read: stop, or set aside.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use chrono::Utc;
+
+use super::row::Damage;
+use super::shared::Shared;
+use super::store::Failure;
+use crate::config::OnCorruption;
+
+/// What the operator is told to do.
+pub(super) const REMEDY: &str = "restore the file from a copy, or move it away to start empty; with \
+     `buffer.on_corruption: set_aside` that is done by itself, and what cannot be read is kept \
+     beside it under a dated name";
+
+/// Renames the database to a dated name beside it.
+pub(super) fn set_aside(file: &Path, why: &str) -> io::Result<()> {
+    let aside = dated(file);
+    std::fs::rename(file, &aside)?;
+    sync_folder(file)?;
+    tracing::error!(
+        file = %file.display(),
+        aside = %aside.display(),
+        error = why,
+        "The buffer is damaged; it was set aside with everything in it, and an empty one begins.",
+    );
+    Ok(())
+}
+
+fn dated(file: &Path) -> PathBuf {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    file.with_file_name(format!("{name}.damaged-{}", Utc::now().format("%Y%m%dT%H%M%S%.3fZ")))
+}
+
+fn sync_folder(file: &Path) -> io::Result<()> {
+    file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// Writes the bytes of a row to a file beside the database.
+fn keep_row(file: &Path, first: u64, row: &[u8]) -> io::Result<PathBuf> {
+    let aside = dated(&file.with_file_name(format!("row-{first}")));
+    let mut out =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    out.write_all(row)?;
+    out.sync_all()?;
+    sync_folder(&aside)?;
+    Ok(aside)
+}
+
+impl Shared {
+    /// Deals with a row that cannot be read: keeps its bytes in a file of their own, or stops
+    /// reading and appending until the operator has decided.
+    pub(super) fn damaged(&self, first: u64, row: &[u8], damage: Damage) -> Result<(), Failure> {
+        let file = &self.store.file;
+        if self.on_corruption == OnCorruption::Stop {
+            let failure = Failure::Corrupt(format!("row {first}: {damage}"));
+            self.stop_for_damage(&failure);
+            return Err(failure);
+        }
+        let aside = keep_row(file, first, row).map_err(|error| {
+            Failure::Io(format!("row {first} is damaged and cannot be set aside: {error}"))
+        })?;
+        tracing::error!(
+            file = %file.display(),
+            aside = %aside.display(),
+            row = first,
+            error = %damage,
+            "A row of the buffer is damaged; it was set aside, and its events are rejected.",
+        );
+        Ok(())
+    }
+
+    /// Stops reading and appending until the process starts again.
+    pub(super) fn stop_for_damage(&self, failure: &Failure) {
+        let file = self.store.file.display();
+        let text = format!("{file}: {failure}; {REMEDY}");
+        if self.state().damage.replace(text).is_none() {
+            tracing::error!(%file, error = %failure, help = REMEDY, "The buffer is damaged; reading stops there, and new events are refused.");
+        }
+        self.room.notify_one();
+    }
+}

@@ -1,0 +1,495 @@
+//! What the buffer knows in memory: who waits, what was read and not settled, what is to be written.
+//!
+//! Everything here is decided under one short lock; nothing here touches the disk.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Instant;
+
+use chrono::DateTime;
+use tokio::sync::oneshot;
+
+use super::meta::{Delta, Meta};
+use super::row::{Row, Weight};
+use super::store::has_bit;
+use crate::buffer::{AppendError, BufferStats, LetterId, Sequence, Stored};
+use crate::config::WhenFull;
+use crate::outcome::{Outcome, Tally};
+
+/// The answer to an append.
+pub(super) type Answer = Result<Sequence, AppendError>;
+
+/// An append that was admitted and waits for its commit.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) ticket: u64,
+    pub(super) events: Vec<Stored>,
+    pub(super) bytes: u64,
+    pub(super) answer: oneshot::Sender<Answer>,
+}
+
+/// What became of one append of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It is stored, and its caller has not taken the answer.
+    Stored,
+    /// The caller knows.
+    Taken,
+    /// The caller went away before it knew.
+    Abandoned,
+}
+
+/// One append within a row that was committed.
+#[derive(Debug)]
+struct Part {
+    ticket: u64,
+    start: usize,
+    count: usize,
+    bytes: u64,
+    letters: Vec<LetterId>,
+    fate: Fate,
+}
+
+/// A row that was committed and may not be read before each of its appends is answered.
+#[derive(Debug)]
+struct Fresh {
+    row: Row,
+    weights: Vec<Weight>,
+    parts: Vec<Part>,
+}
+
+/// A row of which something is not settled.
+#[derive(Debug)]
+struct Held {
+    /// One per event; `bytes` is 0 once the event is settled.
+    weights: Box<[Weight]>,
+    unsettled: usize,
+}
+
+impl Held {
+    fn new(mut weights: Vec<Weight>, settled: &[u8]) -> Self {
+        let mut unsettled = 0;
+        for (i, weight) in weights.iter_mut().enumerate() {
+            if has_bit(settled, i) {
+                weight.bytes = 0;
+            } else {
+                unsettled += 1;
+            }
+        }
+        Self { weights: weights.into(), unsettled }
+    }
+
+    /// Settles an event; `None` if it was settled before.
+    fn settle(&mut self, i: usize) -> Option<Weight> {
+        let weight = self.weights.get_mut(i).filter(|weight| weight.bytes > 0)?;
+        let settled = *weight;
+        weight.bytes = 0;
+        self.unsettled -= 1;
+        Some(settled)
+    }
+
+    fn holds(&self, i: usize) -> bool {
+        self.weights.get(i).is_some_and(|weight| weight.bytes > 0)
+    }
+
+    fn bitmap(&self) -> Vec<u8> {
+        let mut bitmap = vec![0; self.weights.len().div_ceil(8)];
+        for (i, weight) in self.weights.iter().enumerate() {
+            if weight.bytes == 0
+                && let Some(byte) = bitmap.get_mut(i / 8)
+            {
+                *byte |= 1 << (i % 8);
+            }
+        }
+        bitmap
+    }
+
+    fn oldest(&self) -> Option<i64> {
+        self.weights.iter().find(|weight| weight.bytes > 0).map(|weight| weight.received_ms)
+    }
+}
+
+/// What settlements and records want to have written.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    pub(super) delta: Delta,
+    /// Rows of which something was settled since the last commit.
+    rows: BTreeSet<u64>,
+    /// Letters of appends that were taken back.
+    pub(super) forgotten: Vec<LetterId>,
+    /// When the first of it came.
+    pub(super) since: Option<Instant>,
+}
+
+impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.delta.is_empty()
+    }
+
+    /// Puts back what a commit could not write.
+    fn restore(&mut self, earlier: Self) {
+        self.delta.add(&earlier.delta);
+        self.rows.extend(earlier.rows);
+        self.forgotten.extend(earlier.forgotten);
+        self.since = earlier.since.or(self.since);
+    }
+}
+
+/// Settlements as a commit writes them: the bitmap of a row, or `None` when all of it is settled.
+pub(super) type Bitmaps = Vec<(u64, Option<Vec<u8>>)>;
+
+/// The buffer in memory.
+#[derive(Debug)]
+pub(super) struct State {
+    max_bytes: u64,
+    when_full: WhenFull,
+    next_ticket: u64,
+    pub(super) queue: VecDeque<Waiting>,
+    /// Appends that the writer works on, and whether their callers went away.
+    claimed: BTreeMap<u64, bool>,
+    fresh: VecDeque<Fresh>,
+    /// Bytes of appends that were admitted and not answered.
+    reserved: u64,
+    /// The totals as callers see them: answered appends, settlements, records.
+    live: Meta,
+    held: BTreeMap<u64, Held>,
+    pub(super) pending: Pending,
+    /// Events below may be read.
+    pub(super) readable: u64,
+    /// Rows below were loaded by the reader.
+    pub(super) read: u64,
+    /// About when the first event that was not read was received.
+    unread_since: Option<i64>,
+    /// An append did not fit, and nothing was settled since.
+    short_of_room: bool,
+    pub(super) flushers: Vec<oneshot::Sender<()>>,
+    pub(super) closed: bool,
+    /// The buffer was dropped: the writer ends after a last commit.
+    pub(super) dropped: bool,
+    /// Why nothing can be stored, until it can.
+    pub(super) trouble: Option<String>,
+    /// What is damaged, if the operator has to decide what becomes of it.
+    pub(super) damage: Option<String>,
+}
+
+impl State {
+    pub(super) fn new(max_bytes: u64, when_full: WhenFull, meta: Meta) -> Self {
+        Self {
+            max_bytes,
+            when_full,
+            next_ticket: 0,
+            queue: VecDeque::new(),
+            claimed: BTreeMap::new(),
+            fresh: VecDeque::new(),
+            reserved: 0,
+            held: BTreeMap::new(),
+            pending: Pending::default(),
+            readable: meta.next,
+            read: 0,
+            unread_since: None,
+            short_of_room: false,
+            flushers: Vec::new(),
+            closed: false,
+            dropped: false,
+            trouble: None,
+            damage: None,
+            live: meta,
+        }
+    }
+
+    pub(super) fn when_full(&self) -> WhenFull {
+        self.when_full
+    }
+
+    pub(super) fn live(&self) -> &Meta {
+        &self.live
+    }
+
+    /// Takes an append in if it fits; takes the events out of `events` when it does.
+    pub(super) fn admit(
+        &mut self,
+        events: &mut Vec<Stored>,
+        bytes: u64,
+    ) -> Result<(u64, oneshot::Receiver<Answer>), Refusal> {
+        if self.closed {
+            return Err(Refusal::Closed);
+        }
+        if let Some(trouble) = self.damage.as_ref().or(self.trouble.as_ref()) {
+            return Err(Refusal::Failed(trouble.clone()));
+        }
+        let held = self.live.bytes.saturating_add(self.reserved);
+        let empty = self.live.events == 0 && self.reserved == 0;
+        if held.saturating_add(bytes) > self.max_bytes && !empty {
+            self.short_of_room = true;
+            return Err(Refusal::Full);
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.reserved += bytes;
+        let (answer, receiver) = oneshot::channel();
+        self.queue.push_back(Waiting { ticket, events: std::mem::take(events), bytes, answer });
+        Ok((ticket, receiver))
+    }
+
+    fn release(&mut self, bytes: u64) {
+        self.reserved = self.reserved.saturating_sub(bytes);
+        self.short_of_room = false;
+    }
+
+    /// Takes appends for one commit: the first, and further ones while they weigh `bytes`
+    /// together.
+    pub(super) fn claim(&mut self, bytes: u64) -> Vec<Waiting> {
+        let mut sum = 0_u64;
+        let fits = |waiting: &&Waiting| {
+            sum = sum.saturating_add(waiting.bytes);
+            sum <= bytes
+        };
+        let n = self.queue.iter().take_while(fits).count().max(1).min(self.queue.len());
+        let claimed: Vec<_> = self.queue.drain(..n).collect();
+        self.claimed = claimed.iter().map(|waiting| (waiting.ticket, false)).collect();
+        claimed
+    }
+
+    /// Takes what settlements changed, for one commit.
+    pub(super) fn take_pending(&mut self) -> (Pending, Bitmaps) {
+        let pending = std::mem::take(&mut self.pending);
+        let bitmap = |first: &u64| {
+            let held = self.held.get(first).filter(|held| held.unsettled > 0);
+            (*first, held.map(Held::bitmap))
+        };
+        let bitmaps = pending.rows.iter().map(bitmap).collect();
+        (pending, bitmaps)
+    }
+
+    /// Puts back what could not be written.
+    pub(super) fn restore(&mut self, pending: Pending) {
+        self.pending.restore(pending);
+    }
+
+    /// Answers the appends of a commit that succeeded.
+    pub(super) fn stored(&mut self, row: Row, weights: Vec<Weight>, claimed: Vec<Waiting>) {
+        let mut start = 0;
+        let mut parts = Vec::with_capacity(claimed.len());
+        for waiting in claimed {
+            let count = waiting.events.len();
+            let letters = waiting.events.iter().filter_map(|event| event.letter).collect();
+            let abandoned = self.claimed.remove(&waiting.ticket).unwrap_or(true);
+            let first = Sequence(row.first() + start as u64);
+            let reached = !abandoned && waiting.answer.send(Ok(first)).is_ok();
+            let fate = if reached { Fate::Stored } else { Fate::Abandoned };
+            let (ticket, bytes) = (waiting.ticket, waiting.bytes);
+            parts.push(Part { ticket, start, count, bytes, letters, fate });
+            start += count;
+        }
+        self.claimed.clear();
+        let first = row.first();
+        let lost: Vec<_> = parts
+            .iter()
+            .filter(|part| part.fate == Fate::Abandoned)
+            .map(|part| part.ticket)
+            .collect();
+        self.fresh.push_back(Fresh { row, weights, parts });
+        for ticket in lost {
+            self.undo(first, ticket);
+        }
+    }
+
+    /// Answers the appends of a commit that failed, and all that wait behind them.
+    pub(super) fn refuse(&mut self, claimed: Vec<Waiting>, error: &AppendError) {
+        self.claimed.clear();
+        let queue = std::mem::take(&mut self.queue);
+        for waiting in claimed.into_iter().chain(queue) {
+            self.release(waiting.bytes);
+            // A caller that went away needs no answer.
+            waiting.answer.send(Err(error.clone())).ok();
+        }
+    }
+
+    /// Notes that the caller of an append knows that it is stored; from now on it counts.
+    pub(super) fn take(&mut self, ticket: u64) {
+        let Some((fresh, part)) = self.part(ticket) else { return };
+        let (start, count, bytes) = (part.start, part.count, part.bytes);
+        part.fate = Fate::Taken;
+        let weights = fresh.get(start..start + count).unwrap_or_default().to_vec();
+        let was_empty = self.live.events == 0;
+        for weight in &weights {
+            self.live.store(*weight);
+        }
+        if was_empty || self.unread_since.is_none() {
+            self.unread_since = weights.first().map(|weight| weight.received_ms);
+        }
+        self.reserved = self.reserved.saturating_sub(bytes);
+    }
+
+    fn part(&mut self, ticket: u64) -> Option<(&[Weight], &mut Part)> {
+        self.fresh.iter_mut().find_map(|fresh| {
+            let part = fresh.parts.iter_mut().find(|part| part.ticket == ticket)?;
+            Some((&*fresh.weights, part))
+        })
+    }
+
+    /// Takes back an append whose caller goes away without having taken an answer.
+    pub(super) fn withdraw(&mut self, ticket: u64) {
+        if let Some(place) = self.queue.iter().position(|waiting| waiting.ticket == ticket) {
+            if let Some(waiting) = self.queue.remove(place) {
+                self.release(waiting.bytes);
+            }
+        } else if let Some(abandoned) = self.claimed.get_mut(&ticket) {
+            *abandoned = true;
+        } else if let Some(first) = self
+            .fresh
+            .iter()
+            .find(|fresh| fresh.parts.iter().any(|part| part.ticket == ticket))
+            .map(|fresh| fresh.row.first())
+        {
+            self.undo(first, ticket);
+        }
+    }
+
+    /// Hides a stored append from the reader, and lets the next commit remove it.
+    fn undo(&mut self, first: u64, ticket: u64) {
+        let Some(fresh) = self.fresh.iter_mut().find(|fresh| fresh.row.first() == first) else {
+            return;
+        };
+        let Some(part) = fresh.parts.iter_mut().find(|part| part.ticket == ticket) else { return };
+        part.fate = Fate::Abandoned;
+        let bytes = part.bytes;
+        self.pending.forgotten.append(&mut part.letters);
+        let held = self.held.entry(first).or_insert_with(|| Held::new(fresh.weights.clone(), &[]));
+        for i in part.start..part.start + part.count {
+            if let Some(weight) = held.settle(i) {
+                self.pending.delta.undo(weight);
+            }
+        }
+        self.touch(first);
+        self.release(bytes);
+    }
+
+    fn touch(&mut self, first: u64) {
+        self.pending.rows.insert(first);
+        self.pending.since.get_or_insert_with(Instant::now);
+    }
+
+    /// Lets rows be read whose appends are all answered; returns them.
+    pub(super) fn publish(&mut self) -> Vec<Row> {
+        let mut published = Vec::new();
+        while let Some(front) = self.fresh.front() {
+            if front.parts.iter().any(|part| part.fate == Fate::Stored) {
+                break;
+            }
+            if let Some(fresh) = self.fresh.pop_front() {
+                self.readable = fresh.row.first() + fresh.row.count() as u64;
+                published.push(fresh.row);
+            }
+        }
+        published
+    }
+
+    /// Tells whether nothing can become readable any more.
+    pub(super) fn is_at_end(&self) -> bool {
+        let idle = self.queue.is_empty() && self.claimed.is_empty() && self.fresh.is_empty();
+        self.closed && idle && (self.read >= self.readable || self.damage.is_some())
+    }
+
+    /// Takes in a row that the reader, or somebody who settles, has loaded.
+    pub(super) fn hold(&mut self, first: u64, weights: Vec<Weight>, settled: &[u8]) {
+        self.held.entry(first).or_insert_with(|| Held::new(weights, settled));
+    }
+
+    /// Moves the reader behind rows that end at `end`.
+    pub(super) fn advance(&mut self, end: u64) {
+        let settled: Vec<u64> = self
+            .held
+            .range(self.read..end)
+            .filter(|(_, held)| held.unsettled == 0)
+            .map(|(first, _)| *first)
+            .collect();
+        for first in settled {
+            self.held.remove(&first);
+        }
+        self.read = end.max(self.read);
+    }
+
+    /// Tells whether an event of a row that was loaded waits.
+    pub(super) fn holds(&self, first: u64, i: usize) -> bool {
+        self.held.get(&first).is_some_and(|held| held.holds(i))
+    }
+
+    /// Notes the last event that was handed out.
+    pub(super) fn handed_out(&mut self, received_ms: i64) {
+        self.unread_since = Some(received_ms);
+    }
+
+    /// Notes the first event that waited at start.
+    pub(super) fn starts_with(&mut self, received_ms: Option<i64>) {
+        self.unread_since = received_ms;
+    }
+
+    /// Finds the row and the place in it of an event that was loaded and waits.
+    pub(super) fn find(&self, sequence: u64) -> Option<(u64, usize)> {
+        let (first, held) = self.held.range(..=sequence).next_back()?;
+        let i = usize::try_from(sequence - first).ok()?;
+        held.holds(i).then_some((*first, i))
+    }
+
+    /// Tells whether an event may wait in a row that was not loaded.
+    pub(super) fn is_unread(&self, sequence: u64) -> bool {
+        if !(self.read..self.readable).contains(&sequence) {
+            return false;
+        }
+        let before = self.held.range(..=sequence).next_back();
+        !before.is_some_and(|(first, held)| sequence - first < held.weights.len() as u64)
+    }
+
+    /// Settles events; those that do not wait are ignored.
+    pub(super) fn settle(&mut self, events: &[(Sequence, Outcome)]) {
+        let mut delta = Delta::default();
+        for (sequence, outcome) in events {
+            let Some((first, i)) = self.find(sequence.0) else { continue };
+            let Some(held) = self.held.get_mut(&first) else { continue };
+            if let Some(weight) = held.settle(i) {
+                delta.end(weight, outcome);
+            }
+            if held.unsettled == 0 && first + held.weights.len() as u64 <= self.read {
+                self.held.remove(&first);
+            }
+            self.touch(first);
+            self.short_of_room = false;
+        }
+        self.live.apply(&delta);
+        self.pending.delta.add(&delta);
+    }
+
+    /// Enters endings of events that were never stored.
+    pub(super) fn record(&mut self, tally: &Tally) {
+        let mut delta = Delta::default();
+        delta.record(tally);
+        if delta.is_empty() {
+            return;
+        }
+        self.live.apply(&delta);
+        self.pending.delta.add(&delta);
+        self.pending.since.get_or_insert_with(Instant::now);
+    }
+
+    pub(super) fn stats(&self) -> BufferStats {
+        let held = self.held.values().find_map(Held::oldest);
+        let oldest = held.or(self.unread_since).filter(|_| self.live.events > 0);
+        let full = self.live.bytes >= self.max_bytes || self.short_of_room;
+        let full = (full && self.live.events > 0).then(|| "buffer is full".to_owned());
+        BufferStats {
+            events: self.live.events,
+            bytes: self.live.bytes,
+            max_bytes: self.max_bytes,
+            oldest: oldest.and_then(DateTime::from_timestamp_millis),
+            unavailable: self.damage.clone().or_else(|| self.trouble.clone()).or(full),
+        }
+    }
+}
+
+/// Why an append was not admitted.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Full,
+    Failed(String),
+    Closed,
+}

@@ -1,0 +1,486 @@
+//! Disks that fail, lose power, or hold something else than a buffer.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use redb::{ReadableTable, StorageBackend};
+
+use super::*;
+
+/// A disk whose writes are lost unless they are synced, and which fails when told to.
+#[derive(Debug, Default)]
+struct Disk(Mutex<Platter>);
+
+#[derive(Debug, Default)]
+struct Platter {
+    seen: Vec<u8>,
+    durable: Vec<u8>,
+    dirty: Vec<(usize, usize)>,
+    /// Operations until it fails, and how many then fail.
+    fails: Option<(u64, u64)>,
+    failing: Option<Failing>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Failing {
+    Writes,
+    Syncs,
+    Growth,
+    Everything,
+}
+
+impl Disk {
+    fn platter(&self) -> std::sync::MutexGuard<'_, Platter> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, how: Failing, after: u64, times: u64) {
+        let mut platter = self.platter();
+        platter.failing = Some(how);
+        platter.fails = Some((after, times));
+    }
+
+    fn heal(&self) {
+        self.platter().failing = None;
+    }
+
+    /// Forgets what was not synced, but for a part of it that happened to reach the disk.
+    fn lose_power(&self, random: &mut fastrand::Rng) -> Arc<Self> {
+        let mut platter = self.platter();
+        let mut durable = std::mem::take(&mut platter.durable);
+        durable.resize(durable.len().max(platter.seen.len()), 0);
+        for (start, end) in std::mem::take(&mut platter.dirty) {
+            if random.bool() && end <= platter.seen.len() {
+                durable[start..end].copy_from_slice(&platter.seen[start..end]);
+            }
+        }
+        let platter = Platter { seen: durable.clone(), durable, ..Platter::default() };
+        Arc::new(Self(Mutex::new(platter)))
+    }
+
+    fn factory(self: &Arc<Self>) -> BackendFactory {
+        let disk = Arc::clone(self);
+        Arc::new(move || Ok(Box::new(Handle(Arc::clone(&disk))) as Box<dyn StorageBackend>))
+    }
+
+    fn open(self: &Arc<Self>) -> DiskBuffer {
+        self.try_open().unwrap()
+    }
+
+    fn try_open(self: &Arc<Self>) -> Result<DiskBuffer, Vec<Diagnostic>> {
+        let options = options(Path::new("/nowhere"), 1 << 30, WhenFull::Wait);
+        DiskBuffer::open_with(options, self.factory())
+    }
+}
+
+impl Platter {
+    fn may(&mut self, what: Failing) -> io::Result<()> {
+        let Some(failing) = self.failing else { return Ok(()) };
+        if failing != Failing::Everything && failing != what {
+            return Ok(());
+        }
+        let Some((after, times)) = &mut self.fails else { return Ok(()) };
+        if *after > 0 {
+            *after -= 1;
+            return Ok(());
+        }
+        if *times == 0 {
+            self.failing = None;
+            return Ok(());
+        }
+        *times -= 1;
+        Err(match what {
+            Failing::Growth | Failing::Writes => io::ErrorKind::StorageFull.into(),
+            _ => io::Error::other("the disk is ill"),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Handle(Arc<Disk>);
+
+impl StorageBackend for Handle {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.platter().seen.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let platter = self.0.platter();
+        let start = usize::try_from(offset).unwrap();
+        let bytes = platter.seen.get(start..start + out.len());
+        out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut platter = self.0.platter();
+        if len > platter.seen.len() as u64 {
+            platter.may(Failing::Growth)?;
+        }
+        platter.seen.resize(usize::try_from(len).unwrap(), 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut platter = self.0.platter();
+        let dirty = std::mem::take(&mut platter.dirty);
+        // As Linux does: what could not be synced is not tried again.
+        platter.may(Failing::Syncs)?;
+        let len = platter.seen.len();
+        platter.durable.resize(len, 0);
+        let Platter { seen, durable, .. } = &mut *platter;
+        for (start, end) in dirty {
+            let end = end.min(len);
+            if start < end {
+                durable[start..end].copy_from_slice(&seen[start..end]);
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut platter = self.0.platter();
+        platter.may(Failing::Writes)?;
+        let start = usize::try_from(offset).unwrap();
+        let end = start + data.len();
+        platter.seen.get_mut(start..end).ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(data);
+        platter.dirty.push((start, end));
+        Ok(())
+    }
+}
+
+async fn until_it_works(buffer: &DiskBuffer) {
+    while buffer.stats().unavailable.is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn seconds(portion: &Portion) -> Vec<i64> {
+    portion.iter().map(|(_, event)| event.received_at.timestamp()).collect()
+}
+
+#[tokio::test]
+async fn a_failed_commit_refuses_at_once_and_the_buffer_comes_back_by_itself() {
+    for how in [Failing::Writes, Failing::Syncs, Failing::Everything] {
+        let disk = Arc::new(Disk::default());
+        let buffer = disk.open();
+        buffer.append(vec![event(1), event(2)]).await.unwrap();
+        disk.fail(how, 0, u64::MAX);
+        let refused = buffer.append(vec![event(3)]).await.unwrap_err();
+        assert!(matches!(refused, AppendError::Failed(_)), "{refused:?}");
+        assert!(buffer.append(vec![event(3)]).now_or_never().is_some(), "without waiting");
+        assert!(buffer.stats().unavailable.is_some());
+
+        let read = buffer.read(9, u64::MAX).await;
+        assert_eq!(seconds(&read), [1, 2], "reading goes on ({how:?})");
+        buffer.settle(&delivered(&[0]));
+        buffer.flush().await;
+        assert_eq!(buffer.stats().events, 1);
+        assert_eq!(buffer.fetch(vec![Sequence(1)]).await.unwrap().len(), 1);
+
+        disk.heal();
+        until_it_works(&buffer).await;
+        let next = buffer.append(vec![event(4)]).await.unwrap();
+        assert!(next > Sequence(1));
+        assert_eq!(seconds(&buffer.read(9, u64::MAX).await), [4]);
+        drop(buffer);
+        let buffer = disk.open();
+        assert_eq!(seconds(&buffer.read(9, u64::MAX).await), [2, 4]);
+        let ledger = buffer.all_lives().unwrap();
+        assert_eq!((ledger.received, ledger.buffered, ledger.gap()), (3, 2, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_cannot_grow_can_still_be_emptied() {
+    let disk = Arc::new(Disk::default());
+    let buffer = disk.open();
+    disk.fail(Failing::Growth, 0, u64::MAX);
+    let large = || {
+        let mut event = event(1);
+        event.original.raw = vec![b' '; 200_000].into();
+        event
+    };
+    let mut stored = 0;
+    while buffer.append(vec![large()]).await.is_ok() {
+        stored += 1;
+        assert!(stored < 1000, "it never became full");
+    }
+    until_it_works(&buffer).await;
+    let mut read = Vec::new();
+    while read.len() < stored {
+        read.extend(buffer.read(9, u64::MAX).await.into_iter().map(|(sequence, _)| sequence.0));
+    }
+    buffer.settle(&delivered(&read));
+    buffer.flush().await;
+    assert_eq!(buffer.stats().events, 0);
+    // redb frees the pages of a removed row some commits later.
+    let mut tries = 0;
+    while buffer.append(vec![large()]).await.is_err() {
+        tries += 1;
+        assert!(tries < 20, "what was removed is not used again");
+        until_it_works(&buffer).await;
+    }
+    drop(buffer);
+    assert_eq!(disk.open().stats().events, 1);
+}
+
+/// One random walk: appends, reads, settlements, failures of every kind, and loss of power.
+async fn walk(seed: u64) {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut disk = Arc::new(Disk::default());
+    let mut next = 0;
+    // Acknowledged and not settled; refused; settled, perhaps not durably.
+    let (mut acknowledged, mut refused) = (BTreeSet::new(), BTreeSet::new());
+    let mut last = None;
+    for _ in 0..4 {
+        let buffer = disk.open();
+        let mut settled = BTreeSet::new();
+        let mut seen = BTreeSet::new();
+        for _ in 0..12 {
+            if random.u8(..4) == 0 {
+                let how = [Failing::Writes, Failing::Syncs, Failing::Growth, Failing::Everything];
+                let how = how[random.usize(..how.len())];
+                disk.fail(how, random.u64(..12), random.u64(1..6));
+            }
+            let events: Vec<_> = (next..next + random.i64(1..4)).map(event).collect();
+            let seconds: Vec<_> = events.iter().map(|e| e.received_at.timestamp()).collect();
+            next += events.len() as i64;
+            match buffer.append(events).await {
+                Ok(first) => {
+                    assert!(Some(first) > last, "seed {seed}: {first:?} after {last:?}");
+                    last = Some(Sequence(first.0 + seconds.len() as u64 - 1));
+                    acknowledged.extend(seconds);
+                }
+                Err(_) => refused.extend(seconds),
+            }
+            if random.bool()
+                && let Some(portion) = buffer.read(random.usize(1..5), u64::MAX).now_or_never()
+            {
+                for (sequence, event) in portion {
+                    let second = event.received_at.timestamp();
+                    assert!(seen.insert(second), "seed {seed}: {second} was read twice");
+                    if random.bool() {
+                        buffer.settle(&delivered(&[sequence.0]));
+                        settled.insert(second);
+                    }
+                }
+            } else {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(buffer.all_lives().unwrap().gap(), 0, "seed {seed}");
+        }
+        let clean = random.bool();
+        if clean {
+            disk.heal();
+            until_it_works(&buffer).await;
+            buffer.flush().await;
+        }
+        let after = disk.lose_power(&mut random);
+        drop(buffer);
+        disk = after;
+
+        let buffer = disk.open();
+        buffer.close();
+        let mut there = BTreeSet::new();
+        let mut before = None;
+        loop {
+            let portion = buffer.read(7, u64::MAX).await;
+            if portion.is_empty() {
+                break;
+            }
+            for (sequence, event) in portion {
+                assert!(Some(sequence) > before, "seed {seed}");
+                before = Some(sequence);
+                let second = event.received_at.timestamp();
+                assert!(there.insert(second), "seed {seed}: {second} is there twice");
+            }
+        }
+        let stats = buffer.stats();
+        assert_eq!(stats.events, there.len() as u64, "seed {seed}");
+        let ledger = buffer.all_lives().unwrap();
+        assert_eq!((ledger.gap(), ledger.buffered), (0, stats.events), "seed {seed}");
+        let expected: BTreeSet<_> = acknowledged.difference(&settled).copied().collect();
+        assert!(expected.is_subset(&there), "seed {seed}: lost {:?}", &expected - &there);
+        if clean {
+            assert_eq!(there, expected, "seed {seed}");
+        } else {
+            let known = &acknowledged | &refused;
+            assert!(there.is_subset(&known), "seed {seed}");
+        }
+        // What a crash has left in doubt may be there; from now on it counts as stored.
+        acknowledged = there;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_fails_and_whenever_power_is_lost_nothing_acknowledged_is_lost_or_doubled() {
+    let seeds = std::env::var("FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(25);
+    for seed in 0..seeds {
+        walk(seed).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_buffer_stops_the_start_or_is_set_aside() {
+    for (what, bytes) in [
+        ("text", b"not a database".to_vec()),
+        ("noise", (0..40_000_u32).map(|n| n as u8).collect()),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = options(dir.path(), 1 << 30, WhenFull::Wait);
+        std::fs::create_dir_all(&options.dir).unwrap();
+        let file = options.dir.join(FILE);
+        std::fs::write(&file, &bytes).unwrap();
+        let refused = DiskBuffer::open(options.clone()).unwrap_err();
+        let text = refused[0].to_string();
+        assert!(text.contains("damaged") && text.contains("set_aside"), "{what}: {text}");
+        assert!(text.contains("events.redb"), "{what}: {text}");
+        assert_eq!(std::fs::read(&file).unwrap(), bytes, "{what}: nothing is changed");
+
+        options.on_corruption = OnCorruption::SetAside;
+        let buffer = DiskBuffer::open(options.clone()).unwrap();
+        buffer.append(vec![event(1)]).await.unwrap();
+        drop(buffer);
+        let aside = std::fs::read_dir(&options.dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.to_string_lossy().contains(".damaged-"))
+            .unwrap();
+        assert_eq!(std::fs::read(aside).unwrap(), bytes, "{what}");
+    }
+}
+
+/// Changes the database below the buffer.
+fn tamper(dir: &TempDir, change: impl FnOnce(&redb::WriteTransaction)) {
+    let database = redb::Database::open(dir.path().join("buffer").join(FILE)).unwrap();
+    let write = database.begin_write().unwrap();
+    change(&write);
+    write.commit().unwrap();
+}
+
+fn damage_row(dir: &TempDir, first: u64) {
+    tamper(dir, |write| {
+        let mut rows = write.open_table(store::ROWS).unwrap();
+        let mut row = rows.get(first).unwrap().unwrap().value().to_vec();
+        *row.last_mut().unwrap() ^= 1;
+        rows.insert(first, &*row).unwrap();
+    });
+}
+
+#[tokio::test]
+async fn a_format_of_a_later_version_always_stops_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&dir));
+    tamper(&dir, |write| {
+        let table: redb::TableDefinition<&str, &[u8]> = redb::TableDefinition::new("meta");
+        write.open_table(table).unwrap().insert("format", &9_u32.to_le_bytes()[..]).unwrap();
+    });
+    let mut options = options(dir.path(), 1, WhenFull::Wait);
+    options.on_corruption = OnCorruption::SetAside;
+    let refused = DiskBuffer::open(options).unwrap_err();
+    assert!(refused[0].message.contains("format 9"), "{}", refused[0]);
+}
+
+#[tokio::test]
+async fn reading_stops_before_a_damaged_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let buffer = open(&dir);
+    buffer.append(vec![event(1)]).await.unwrap();
+    buffer.append(vec![event(2)]).await.unwrap();
+    drop(buffer);
+    damage_row(&dir, 1);
+    let buffer = open(&dir);
+    assert_eq!(seconds(&buffer.read(1, u64::MAX).await), [1]);
+    let mut read = buffer.read(9, u64::MAX);
+    while buffer.stats().unavailable.is_none() {
+        assert!((&mut read).now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+    drop(read);
+    let reason = buffer.stats().unavailable.unwrap();
+    assert!(reason.contains("row 1") && reason.contains("set_aside"), "{reason}");
+    assert!(matches!(buffer.append(vec![event(3)]).await, Err(AppendError::Failed(_))));
+    buffer.settle(&delivered(&[0]));
+    drop(buffer);
+    assert_eq!(open(&dir).stats().events, 1, "settling goes on, and the row stays");
+}
+
+#[tokio::test]
+async fn a_damaged_row_that_is_set_aside_gives_events_to_reject() {
+    let dir = tempfile::tempdir().unwrap();
+    let buffer = open(&dir);
+    buffer.append(vec![event(1)]).await.unwrap();
+    buffer.append(vec![event(2), event(3)]).await.unwrap();
+    buffer.append(vec![event(4)]).await.unwrap();
+    drop(buffer);
+    damage_row(&dir, 1);
+    let mut options = options(dir.path(), 1 << 30, WhenFull::Wait);
+    options.on_corruption = OnCorruption::SetAside;
+    let buffer = DiskBuffer::open(options.clone()).unwrap();
+    let read = buffer.read(9, u64::MAX).await;
+    let operations: Vec<_> = read.iter().map(|(_, event)| event.operations.len()).collect();
+    assert_eq!(operations, [1, 0, 0, 1]);
+    let outcome = Outcome::Rejected(ReasonCode::Internal.into());
+    let ended: Vec<_> = read.iter().map(|(sequence, _)| (*sequence, outcome.clone())).collect();
+    buffer.settle(&ended);
+    drop(buffer);
+    let buffer = open(&dir);
+    let stats = buffer.stats();
+    assert_eq!((stats.events, stats.bytes, stats.unavailable), (0, 0, None));
+    let ledger = buffer.all_lives().unwrap();
+    assert_eq!((ledger.count(OutcomeKind::Rejected, ReasonCode::Internal), ledger.gap()), (4, 0));
+    let aside = std::fs::read_dir(&options.dir).unwrap().filter(|entry| {
+        entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("row-1.damaged-")
+    });
+    assert_eq!(aside.count(), 1, "the row is kept beside the database");
+}
+
+#[tokio::test]
+async fn a_buffer_can_be_looked_into_and_exported_while_nobody_uses_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("buffer");
+    assert!(inspect(&folder).unwrap_err().message.contains("no buffer"));
+    let buffer = open(&dir);
+    buffer.append((1..4).map(event).collect()).await.unwrap();
+    buffer.append(vec![event(4)]).await.unwrap();
+    buffer.read(9, u64::MAX).await;
+    buffer.settle(&delivered(&[0, 2]));
+    assert!(inspect(&folder).unwrap_err().message.contains("another process"));
+    drop(buffer);
+
+    let before = std::fs::read(folder.join(FILE)).unwrap();
+    let seen = inspect(&folder).unwrap();
+    assert_eq!((seen.events, seen.operations, seen.rows), (2, 2, 2));
+    assert_eq!((seen.bytes, seen.next), (2 * event(0).bytes(), Sequence(4)));
+    assert_eq!(seen.oldest.unwrap().timestamp(), 2);
+    assert_eq!(seen.newest.unwrap().timestamp(), 4);
+    assert_eq!((seen.ledger.received, seen.ledger.gap()), (4, 0));
+    let mut exported = Vec::new();
+    let each = |sequence: Sequence, event: Stored| {
+        exported.push((sequence.0, event.received_at.timestamp()));
+        Ok(())
+    };
+    assert_eq!(export(&folder, each).unwrap(), 2);
+    assert_eq!(exported, [(1, 2), (3, 4)]);
+    assert_eq!(std::fs::read(folder.join(FILE)).unwrap(), before, "nothing is changed");
+}
+
+#[tokio::test]
+async fn events_are_taken_only_while_there_is_a_reserve() {
+    let dir = tempfile::tempdir().unwrap();
+    let reserve = dir.path().join("buffer").join(RESERVE);
+    drop(open(&dir));
+    assert!(std::fs::metadata(&reserve).unwrap().len() > 0);
+    // A folder in its place stands for a disk without room for it.
+    std::fs::remove_file(&reserve).unwrap();
+    std::fs::create_dir(&reserve).unwrap();
+    let buffer = open(&dir);
+    assert!(buffer.stats().unavailable.is_some());
+    assert!(matches!(buffer.append(vec![event(1)]).await, Err(AppendError::Failed(_))));
+    std::fs::remove_dir(&reserve).unwrap();
+    until_it_works(&buffer).await;
+    buffer.append(vec![event(1)]).await.unwrap();
+    assert!(std::fs::metadata(&reserve).unwrap().is_file());
+}
