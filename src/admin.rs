@@ -8,13 +8,14 @@
 //! | `GET /readyz` | 200, or 503 with the reasons why new events cannot be accepted |
 //! | `GET /metrics` | Prometheus' text format |
 //! | `GET /status` | JSON, see [`status::Status`] |
-//! | `POST /reload` | loads the scripts anew; 422 with the diagnostics if they are refused |
+//! | `POST /reload` | loads configuration and scripts, see [`Reloaded`]; 422 if refused |
 //! | `POST /pause`, `POST /resume` | stops and continues delivery; events are still accepted |
 //! | `POST /replay` | replays dead letters, see [`crate::replay::Selection`]; the answer is one JSON
 //! object a line while it goes on, and ends with it. A client that goes away stops it |
 
 mod access;
 mod answer;
+mod reloaded;
 pub mod status;
 
 use std::convert::Infallible;
@@ -37,6 +38,8 @@ use tokio::sync::{Semaphore, mpsc};
 use self::answer::Answer;
 use self::status::Status;
 use crate::replay::{Message, Refusal, Selection};
+
+pub use self::reloaded::Reloaded;
 
 /// Connections that are served at once; more wait to be accepted.
 const CONNECTIONS: usize = 64;
@@ -67,8 +70,9 @@ pub trait Process: Send + Sync + 'static {
     /// Returns the state of everything.
     fn status(&self) -> Status;
 
-    /// Loads the scripts anew; returns their hash, or text with the reasons why they are refused.
-    fn reload(&self) -> BoxFuture<'_, Result<String, String>>;
+    /// Loads configuration and scripts anew; returns what that changed, or text with the reasons why
+    /// they are refused.
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, String>>;
 
     /// Stops delivery.
     fn pause(&self);

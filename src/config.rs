@@ -12,6 +12,7 @@
 pub mod tree;
 pub mod yaml;
 
+mod change;
 mod check;
 mod context;
 mod declare;
@@ -40,6 +41,7 @@ use declare::{Sect, section};
 use form::{FilePath, List, Nullable, Period};
 use source::Source;
 
+pub use change::Changes;
 pub use consent::{ConsentConfig, ConsentRule, DecideBy, Strategy, Unknown};
 pub use credential::Credential;
 pub use customerio::{BatchConfig, CustomerIoConfig, Ordering, Region, RetryConfig, StatusPattern};

@@ -9,6 +9,7 @@ mod reload;
 mod sources;
 pub mod stop;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,13 +26,14 @@ use crate::admin::Admin;
 use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::delivery::Destination;
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::Diagnostic;
 use crate::mapping::Scripts;
 use crate::replay::Replays;
 use crate::sink::{Builder, CustomerIoSink, Drained, Parts, SinkHandle};
 use crate::source::stdin::Progress;
 
 pub use control::Render;
+pub use reload::{Reloads, Reread, SetLogLevel};
 
 /// A running pipeline.
 #[derive(Debug)]
@@ -39,6 +41,7 @@ pub struct Pipeline {
     sink: CustomerIoSink,
     sources: Sources,
     control: Arc<Control>,
+    reloads: Reloads,
     admin: JoinHandle<()>,
     stop_admin: oneshot::Sender<()>,
     admin_address: std::net::SocketAddr,
@@ -49,6 +52,12 @@ pub struct Pipeline {
 /// What the surroundings of a pipeline provide, beside its configuration.
 #[derive(Default)]
 pub struct Surroundings {
+    /// Reads the configuration again for reloads; without it they load the scripts alone.
+    pub reread: Option<Reread>,
+    /// Where the configuration stands; watched, if `mapping.watch` asks for it.
+    pub config_file: Option<PathBuf>,
+    /// Puts another `log.level` in force, which is the surroundings' own.
+    pub set_log_level: Option<SetLogLevel>,
     /// Renders `/metrics`, if the process has a recorder.
     pub render: Option<Render>,
     /// Takes the place of Customer.io, for tests.
@@ -60,6 +69,8 @@ pub struct Surroundings {
 impl std::fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut form = f.debug_struct("Surroundings");
+        form.field("reread", &self.reread.is_some()).field("config_file", &self.config_file);
+        form.field("set_log_level", &self.set_log_level.is_some());
         form.field("render", &self.render.is_some()).field("destination", &self.destination);
         form.field("store", &self.store).finish()
     }
@@ -96,17 +107,30 @@ impl Pipeline {
     ) -> Result<Self, Vec<Diagnostic>> {
         let mut faults = Vec::new();
         let listeners = Listeners::bind(&config).map_err(|more| faults.extend(more)).ok();
-        let parts = sink_parts(&config, surroundings.destination, surroundings.store).await;
+        let scripts = reload::scripts(&config.mapping);
+        let scripts = scripts.map_err(|more| faults.extend(more)).ok();
+        let (destination, store) = (surroundings.destination, surroundings.store);
+        let parts = sink_parts(&config, scripts.clone(), destination, store).await;
         let parts = parts.map_err(|more| faults.extend(more)).ok();
-        let (Some(listeners), Some(parts)) = (listeners, parts) else { return Err(faults) };
+        let (Some(listeners), Some(parts), Some(scripts)) = (listeners, parts, scripts) else {
+            return Err(faults);
+        };
         // Not before everything else is right: delivery asks Customer.io at once.
         let sink = parts.start()?;
 
         let handle = sink.handle();
         tell_about(&handle, &config);
         announce(&handle, listeners.admin_address);
-        let reloader = Arc::new(Reloader::new(&config.mapping, handle.clone()));
-        let watcher = Reloader::watch(&reloader, config.mapping.watch);
+        let around = reload::Surroundings {
+            reread: surroundings.reread,
+            file: surroundings.config_file,
+            set_log_level: surroundings.set_log_level,
+            public: listeners.public,
+        };
+        let reloader = Reloader::new(config.clone(), scripts, handle.clone(), around);
+        let reloader = Arc::new(reloader);
+        let watcher = Reloader::watch(&reloader);
+        let reloads = Reloads::new(Arc::clone(&reloader));
         let sources = Sources::start(listeners.sources, &handle);
         let replays = Replays::new(&config, &handle).confined();
         let control =
@@ -123,6 +147,7 @@ impl Pipeline {
             sink,
             sources,
             control,
+            reloads,
             admin,
             stop_admin,
             admin_address,
@@ -136,6 +161,12 @@ impl Pipeline {
     #[must_use]
     pub fn handle(&self) -> SinkHandle {
         self.sink.handle()
+    }
+
+    /// Returns what asks for reloads, for triggers such as a signal.
+    #[must_use]
+    pub fn reloads(&self) -> Reloads {
+        self.reloads.clone()
     }
 
     /// Returns the addresses on which sources listen, in the order of the configuration.
@@ -205,17 +236,15 @@ impl Pipeline {
 
 async fn sink_parts(
     config: &Config,
+    scripts: Option<Scripts>,
     destination: Option<Arc<dyn Destination>>,
     store: Option<Arc<dyn Buffer>>,
 ) -> Result<Parts, Vec<Diagnostic>> {
     let Some(customerio) = config.customerio.clone() else {
-        let missing = Diagnostic::error("missing_section", "the section `customerio` is missing");
-        return Err(vec![missing.help("add it with `site_id` and `api_key` of the workspace")]);
+        return Err(vec![reload::missing_customerio()]);
     };
-    let scripts = match &config.mapping.dir {
-        Some(dir) => Scripts::read(dir)?,
-        None => Scripts::built_in(),
-    };
+    // Why there are none is told by whoever read them.
+    let Some(scripts) = scripts else { return Err(Vec::new()) };
     let mut builder = Builder::from_config(config, customerio).mappings(scripts);
     if let Some(destination) = destination {
         builder = builder.destination(destination);
@@ -237,9 +266,7 @@ fn announce(sink: &SinkHandle, admin: std::net::SocketAddr) {
 /// Says at the start what an operator has to know.
 fn tell_about(sink: &SinkHandle, config: &Config) {
     let rules = sink.rules();
-    for warning in rules.mapping.warnings().iter().filter(|w| w.severity == Severity::Warning) {
-        tracing::warn!(code = warning.code, "A script has a warning: {}.", warning.message);
-    }
+    reload::warn_about(&rules.mapping);
     let recovered = sink.ledger().snapshot().recovered;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

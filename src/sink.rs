@@ -331,8 +331,11 @@ impl SinkHandle {
 
     /// Puts other rules in force. Batches whose mapping has begun keep the old ones.
     pub fn reload(&self, rules: Rules) {
-        self.shared.rules.store(Arc::new(rules));
-        self.shared.loaded_at.store(Arc::new(Utc::now()));
+        let scripts = Arc::clone(&rules.mapping);
+        let old = self.shared.rules.swap(Arc::new(rules));
+        if !Arc::ptr_eq(&old.mapping, &scripts) {
+            self.shared.loaded_at.store(Arc::new(Utc::now()));
+        }
     }
 
     /// Returns the control of the delivery.

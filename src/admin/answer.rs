@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 
 use crate::replay::{Message, Refusal};
 
+use super::Reloaded;
+
 /// What every endpoint answers.
 pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
@@ -71,9 +73,9 @@ pub(super) fn metrics(rendered: Option<String>) -> Answer {
     }
 }
 
-pub(super) fn reloaded(result: Result<String, String>) -> Answer {
+pub(super) fn reloaded(result: Result<Reloaded, String>) -> Answer {
     match result {
-        Ok(hash) => text(&format!("loaded, hash {hash}")),
+        Ok(reloaded) => text(&reloaded.to_string()),
         Err(reasons) => error(StatusCode::UNPROCESSABLE_ENTITY, &reasons),
     }
 }

@@ -28,6 +28,8 @@ pub struct Status {
     pub buffer: Fill,
     /// Which scripts are in force.
     pub scripts: Scripts,
+    /// Which configuration is in force.
+    pub config: Configuration,
 }
 
 /// `ledger` and `all_lives`: every event that was received or recovered stands in exactly one of the others.
@@ -83,14 +85,37 @@ pub struct Scripts {
     pub hash: String,
     /// Since when they are in force.
     pub loaded_at: String,
-    /// Why the last reload was refused; null if it was not.
+    /// Why the last reload, of scripts or configuration, was refused; null if it was not.
     pub error: Option<String>,
+}
+
+/// `config`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Configuration {
+    /// Since when it is as it is.
+    pub loaded_at: String,
+    /// Paths of the keys that were read with other values than the process started with, and take
+    /// effect with the next start.
+    pub needs_restart: Vec<String>,
+}
+
+impl Configuration {
+    /// Tells what was read, and since when it is in force.
+    #[must_use]
+    pub fn new(loaded_at: DateTime<Utc>, needs_restart: Vec<String>) -> Self {
+        Self { loaded_at: rfc3339(loaded_at), needs_restart }
+    }
 }
 
 impl Status {
     /// Puts the state together.
     #[must_use]
-    pub fn new(stats: &SinkStats, uptime: Duration, script_error: Option<String>) -> Self {
+    pub fn new(
+        stats: &SinkStats,
+        uptime: Duration,
+        script_error: Option<String>,
+        config: Configuration,
+    ) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: uptime.as_secs(),
@@ -103,6 +128,7 @@ impl Status {
                 loaded_at: rfc3339(stats.scripts_loaded_at),
                 error: script_error,
             },
+            config,
         }
     }
 }

@@ -37,12 +37,17 @@ impl Process for Fake {
         stats.delivery.state = "held";
         stats.delivery.since = Some(0);
         stats.script_hash = "abc".into();
-        Status::new(&stats, Duration::from_secs(7), None)
+        let config = status::Configuration {
+            loaded_at: "1970-01-01T00:00:00Z".to_owned(),
+            needs_restart: vec!["admin.listen".to_owned()],
+        };
+        Status::new(&stats, Duration::from_secs(7), None, config)
     }
-    fn reload(&self) -> BoxFuture<'_, Result<String, String>> {
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, String>> {
         self.calls.lock().unwrap().push("reload");
         let refused = self.refused.lock().unwrap().clone();
-        async move { refused.map_or(Ok("abc".to_owned()), Err) }.boxed()
+        let loaded = Reloaded { hash: "abc".to_owned(), ..Reloaded::default() };
+        async move { refused.map_or(Ok(loaded), Err) }.boxed()
     }
     fn pause(&self) {
         self.calls.lock().unwrap().push("pause");
@@ -190,7 +195,8 @@ async fn status_has_exactly_the_promised_members() {
             r#""rejected":0,"buffered":0,"gap":0}},"delivery":{{"state":"held","reason":null,"#,
             r#""since":"1970-01-01T00:00:00Z","in_flight":0,"rate":0.0}},"buffer":{{"events":0,"#,
             r#""bytes":0,"max_bytes":0,"oldest_seconds":null}},"scripts":{{"hash":"abc","#,
-            r#""loaded_at":"1970-01-01T00:00:00Z","error":null}}}}"#
+            r#""loaded_at":"1970-01-01T00:00:00Z","error":null}},"#,
+            r#""config":{{"loaded_at":"1970-01-01T00:00:00Z","needs_restart":["admin.listen"]}}}}"#
         ),
         env!("CARGO_PKG_VERSION")
     );

@@ -4,14 +4,15 @@ mod progress;
 pub(super) mod signals;
 mod voice;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use rudder_customerio::config::{Config, LogFormat};
+use rudder_customerio::config::{Config, LoadMode, LogFormat, LogLevel};
 use rudder_customerio::diagnostic::Diagnostic;
 use rudder_customerio::outcome::OutcomeKind;
-use rudder_customerio::pipeline::{Ended, Pipeline, Surroundings, stop};
+use rudder_customerio::pipeline::{Ended, Pipeline, Reread, Surroundings, stop};
 use rudder_customerio::telemetry::{logging, recorder};
 
 use self::voice::{Voice, Why};
@@ -30,6 +31,8 @@ Examples:
   rudder-customerio -c production.yaml run
   rudder-customerio -c stdin.yaml run < events.ndjson
 
+SIGHUP reads configuration and scripts again, as POST /reload does at the admin endpoints.
+
 Ends with 0 after a clean stop, 1 if the start failed, if events of a buffer in memory are lost with \
 the process, or if events of standard input as the only source failed or were rejected.")]
 pub struct RunArgs {}
@@ -43,11 +46,14 @@ pub fn run(_args: RunArgs, globals: &Globals) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    if let Err(error) = logging::init(&config.log, globals.color) {
-        let error_word = output::paint(Tone::Bad, "error:", globals.color);
-        output::say(format!("{error_word} cannot set up messages: {error}"));
-        return ExitCode::from(exit::FAILURE);
-    }
+    let levels = match logging::init(&config.log, globals.color) {
+        Ok(levels) => levels,
+        Err(error) => {
+            let error_word = output::paint(Tone::Bad, "error:", globals.color);
+            output::say(format!("{error_word} cannot set up messages: {error}"));
+            return ExitCode::from(exit::FAILURE);
+        }
+    };
     let voice = Voice { json: config.log.format == LogFormat::Json, color: globals.color };
     voice.report(&warnings);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -58,11 +64,32 @@ pub fn run(_args: RunArgs, globals: &Globals) -> ExitCode {
         Ok(metrics) => Arc::new(move || metrics.render()),
         Err(error) => return voice.failed(&format!("cannot set up metrics: {error}")),
     };
-    let surroundings = Surroundings { render: Some(render), ..Surroundings::default() };
+    let set_log_level = move |level: LogLevel| {
+        if let Err(error) = levels.set(level) {
+            tracing::warn!(%error, "The level of messages could not be changed.");
+        }
+    };
+    let config_file = globals.config_file();
+    let surroundings = Surroundings {
+        render: Some(render),
+        reread: config_file.clone().map(reread),
+        config_file,
+        set_log_level: Some(Arc::new(set_log_level)),
+        ..Surroundings::default()
+    };
     let code = runtime.block_on(until_the_end(config, surroundings, voice));
     // A read of standard input cannot be interrupted; do not wait for it.
     runtime.shutdown_background();
     code
+}
+
+/// Reads the configuration as the start did.
+fn reread(path: PathBuf) -> Reread {
+    Arc::new(move || {
+        let (config, mut warnings) = Config::load(&path, LoadMode::Full)?;
+        warnings.extend(output::no_consent_rule(&config, &path));
+        Ok((config, warnings))
+    })
 }
 
 async fn until_the_end(config: Config, surroundings: Surroundings, voice: Voice) -> ExitCode {
@@ -71,6 +98,10 @@ async fn until_the_end(config: Config, surroundings: Surroundings, voice: Voice)
     if let Err(error) = signals::listen(stopper) {
         return voice.failed(&format!("cannot listen to signals: {error}"));
     }
+    let hangups = match signals::Hangups::catch() {
+        Ok(hangups) => hangups,
+        Err(error) => return voice.failed(&format!("cannot listen to signals: {error}")),
+    };
     let pipeline = match Pipeline::start(config, surroundings).await {
         Ok(pipeline) => pipeline,
         Err(faults) => {
@@ -78,6 +109,7 @@ async fn until_the_end(config: Config, surroundings: Surroundings, voice: Voice)
             return ExitCode::from(start_code(&faults));
         }
     };
+    hangups.reload(pipeline.reloads());
     let progress = progress::show(&pipeline);
     let sink = pipeline.handle();
     let ended = pipeline.run_until(stop.clone()).await;

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::context::Context;
-use super::declare::Form;
+use super::declare::{Compare, Differences, Form};
 use super::form::{Secret, secret_fault};
 use super::reference::{self, Written};
 use super::tree::{Data, Node};
@@ -66,6 +66,16 @@ impl Credential {
 impl ExposeSecret<str> for Credential {
     fn expose_secret(&self) -> &str {
         self.secret.expose_secret()
+    }
+}
+
+/// Another file with the same secret is another credential: it is the one that is read again.
+impl Compare for Credential {
+    fn compare(&self, other: &Self, found: &mut Differences) {
+        let same = self.secret.expose_secret() == other.secret.expose_secret();
+        if !same || self.file != other.file {
+            found.note();
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::credential::{Credential, Half};
-use super::declare::{Choice, Form, Sect, choice, reference_schema, section};
+use super::declare::{Choice, Form, Sect, choice, plain, reference_schema, section};
 use super::form::{BaseUrl, Count, FilePath, Flag, List, Nullable, Period, Size, Text, Word};
 use super::tree::{Data, Node};
 use crate::diagnostic::Diagnostic;
@@ -138,6 +138,8 @@ pub enum StatusPattern {
     /// A class: 5 stands for `5xx`.
     Class(u16),
 }
+
+plain! { StatusPattern }
 
 /// `408` or `5xx`.
 struct Status;

@@ -1,9 +1,10 @@
 //! Declarations of sections: one list of keys from which everything else comes.
 //!
-//! [`section!`] makes the checked struct, its decoder with all defaults, and its part of the JSON
-//! Schema out of one list, so they cannot drift; [`choice!`] does so for enums. A default is written
+//! [`section!`] makes the checked struct, its decoder with all defaults, its comparison, and its part
+//! of the JSON Schema out of one list, so they cannot drift; [`choice!`] does so for enums. A default is written
 //! as in a file and goes through the same decoder.
 
+mod compare;
 mod description;
 mod keys;
 mod macros;
@@ -15,6 +16,7 @@ use super::load::LoadMode;
 use super::tree::{Data, Node};
 use super::yaml;
 
+pub(super) use compare::{Compare, Differences, plain};
 pub(super) use description::{Description, reference_schema};
 pub(super) use keys::Keys;
 pub(super) use macros::{choice, section};

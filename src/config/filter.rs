@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::declare::{Choice, Choices, Form, Sect, choice, reference_schema, section};
+use super::declare::{Choice, Choices, Form, Sect, choice, plain, reference_schema, section};
 use super::form::{List, Word};
 use super::tree::{Data, Node};
 use crate::diagnostic::Diagnostic;
@@ -30,6 +30,8 @@ pub struct ModeConfig {
     /// By source type.
     pub by_source_type: Vec<(String, Mode)>,
 }
+
+plain! { ModeConfig }
 
 choice! {
     /// Who sends a source's events to Customer.io.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::declare::{Choice, Choices, Sect, choice, section};
+use super::declare::{Choice, Choices, Compare, Differences, Sect, choice, section};
 use super::form::{Count, FilePath, Flag, Nullable, Text};
 use crate::mapping::Settings;
 
@@ -12,8 +12,8 @@ section! {
     pub struct MappingConfig {
         /// Folder of scripts, made by `init`, relative to the working directory. Null: the built-in ones.
         dir: Option<PathBuf> as Nullable<FilePath> = "null",
-        /// Whether changed scripts are loaded while running. Scripts that do not compile, or whose tests
-        /// fail, are refused and the old ones stay.
+        /// Whether changed scripts, and a changed configuration, are loaded while running. If scripts do
+        /// not compile, their tests fail, or a value is wrong, everything stays as it was.
         watch: bool as Flag = "true",
         /// Mapping threads. Null: one per core.
         threads: Option<usize> as Nullable<Count<1, 1024>> = "null",
@@ -61,5 +61,19 @@ impl From<SettingsKeys> for Settings {
             device_token_event_name: keys.device_token_event_name,
             record_object: object.map_or("person", |(word, _, _)| word).to_owned(),
         }
+    }
+}
+
+impl Compare for Settings {
+    const PLAIN: bool = false;
+
+    fn compare(&self, other: &Self, found: &mut Differences) {
+        let Self { device_token_event_name, record_object } = self;
+        found.below_key(
+            "device_token_event_name",
+            device_token_event_name,
+            &other.device_token_event_name,
+        );
+        found.below_key("record_object", record_object, &other.record_object);
     }
 }

@@ -6,7 +6,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::declare::{Choice, Form, Keys, Sect, Section, choice, section};
+use super::declare::{
+    Choice, Compare, Differences, Form, Keys, Sect, Section, choice, plain, section,
+};
 use super::form::{Address, EventPath, Flag, List, Network, NotYet, Nullable, Secret, Size, Word};
 use super::suggest::nearest;
 use super::tree::{Data, Node};
@@ -19,6 +21,18 @@ pub enum SourceConfig {
     RudderStack(RudderStackConfig),
     /// NDJSON on standard input.
     Stdin(StdinConfig),
+}
+
+impl Compare for SourceConfig {
+    const PLAIN: bool = false;
+
+    fn compare(&self, other: &Self, found: &mut Differences) {
+        match (self, other) {
+            (Self::RudderStack(one), Self::RudderStack(other)) => one.compare(other, found),
+            (Self::Stdin(one), Self::Stdin(other)) => one.compare(other, found),
+            (Self::RudderStack(_), _) | (Self::Stdin(_), _) => found.below_key("type", &0, &1_u16),
+        }
+    }
 }
 
 choice! {
@@ -66,6 +80,8 @@ pub struct IpNetwork {
     /// Length of the prefix in bits.
     pub prefix: u8,
 }
+
+plain! { IpNetwork }
 
 section! {
     /// One write key.

@@ -11,7 +11,8 @@ use super::{DeliveryStatus, Tuning};
 pub struct Orders {
     /// Whether nothing is to be sent.
     pub paused: bool,
-    /// Grows with each [`DeliveryHandle::resume`]; a held delivery then probes at once.
+    /// Grows with each [`DeliveryHandle::resume`] and [`DeliveryHandle::try_again`]; a held delivery
+    /// then probes at once.
     pub resumed: u64,
 }
 
@@ -33,6 +34,12 @@ impl DeliveryHandle {
     #[must_use]
     pub fn status(&self) -> DeliveryStatus {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Lets a delivery that is held ask Customer.io at once whether it may go on; one that is paused
+    /// stays so.
+    pub fn try_again(&self) {
+        self.orders.send_modify(|orders| orders.resumed += 1);
     }
 
     /// Stops sending until [`DeliveryHandle::resume`]; events are still accepted, and requests under

@@ -9,9 +9,9 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::reload::Reloader;
-use crate::admin::Process;
-use crate::admin::status::Status;
+use super::reload::{Reloader, Reloads};
+use crate::admin::status::{Configuration, Status};
+use crate::admin::{Process, Reloaded};
 use crate::replay::{Message, Refusal, Replays, Selection};
 use crate::sink::SinkHandle;
 use crate::telemetry::Exporter;
@@ -75,11 +75,14 @@ impl Process for Control {
     }
 
     fn status(&self) -> Status {
-        Status::new(&self.sink.stats(), self.started.elapsed(), self.reloader.error())
+        let (loaded_at, needs_restart) = self.reloader.state();
+        let config = Configuration::new(loaded_at, needs_restart);
+        Status::new(&self.sink.stats(), self.started.elapsed(), self.reloader.error(), config)
     }
 
-    fn reload(&self) -> BoxFuture<'_, Result<String, String>> {
-        self.reloader.reload().boxed()
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, String>> {
+        let reloads = Reloads::new(Arc::clone(&self.reloader));
+        async move { reloads.reload().await }.boxed()
     }
 
     fn pause(&self) {

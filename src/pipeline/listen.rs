@@ -13,6 +13,8 @@ use crate::source::rudderstack::{RudderStackSource, SourceConfigView};
 #[derive(Debug)]
 pub(super) struct Listeners {
     pub(super) sources: Vec<Opened>,
+    /// What the gateways show of the configuration.
+    pub(super) public: SourceConfigView,
     pub(super) admin: TcpListener,
     pub(super) admin_address: SocketAddr,
 }
@@ -32,12 +34,12 @@ impl Listeners {
             let nothing = Diagnostic::error("no_source", "no source is configured");
             faults.push(nothing.help("add one to `sources`, such as `- type: rudderstack`"));
         }
-        let view = SourceConfigView::new(&config.filter, &config.consent);
+        let public = SourceConfigView::new(&config.filter, &config.consent);
         let mut sources = Vec::new();
         for (n, source) in config.sources.iter().enumerate() {
             match source {
                 SourceConfig::RudderStack(gateway) => {
-                    let opened = RudderStackSource::bind(gateway.clone(), view.clone())
+                    let opened = RudderStackSource::bind(gateway.clone(), public.clone())
                         .and_then(|source| Ok((source.local_addr()?, source)));
                     match opened {
                         Ok((address, source)) => {
@@ -60,7 +62,7 @@ impl Listeners {
         });
         match admin {
             Ok((admin_address, admin)) if faults.is_empty() => {
-                Ok(Self { sources, admin, admin_address })
+                Ok(Self { sources, public, admin, admin_address })
             }
             _ => Err(faults),
         }

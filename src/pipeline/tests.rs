@@ -97,12 +97,13 @@ async fn machine_in(
         destination: Some(inbox.clone()),
         render: Some(Arc::new(|| "rendered".to_owned())),
         store,
+        ..Surroundings::default()
     };
     let pipeline = Pipeline::start(config, surroundings).await.unwrap();
     Machine { pipeline, inbox, dir }
 }
 
-async fn ask(address: std::net::SocketAddr, line: &str, body: &str) -> String {
+pub(super) async fn ask(address: std::net::SocketAddr, line: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
         "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Basic a2V5Og==\r\n\

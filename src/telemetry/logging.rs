@@ -7,12 +7,29 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{Layer, fmt};
+use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
 /// Target of our own messages; both crate and binary have it.
 const OWN: &str = "rudder_customerio";
+
+/// Sets the level of the installed subscriber while the process runs.
+#[derive(Clone, Debug)]
+pub struct Levels {
+    filter: reload::Handle<Targets, Registry>,
+}
+
+impl Levels {
+    /// Puts another level in force, for every thread and from the next message on.
+    ///
+    /// # Errors
+    ///
+    /// When the subscriber is gone, or one of its threads panicked.
+    pub fn set(&self, level: LogLevel) -> Result<(), reload::Error> {
+        self.filter.reload(levels(level))
+    }
+}
 
 /// Installs the process' log subscriber and panic hook. Only the binary may.
 ///
@@ -22,15 +39,16 @@ const OWN: &str = "rudder_customerio";
 /// # Errors
 ///
 /// When the process has a subscriber already.
-pub fn init(config: &LogConfig, color: bool) -> Result<(), TryInitError> {
+pub fn init(config: &LogConfig, color: bool) -> Result<Levels, TryInitError> {
     let layer = fmt::layer().with_writer(std::io::stderr);
     let layer = match config.format {
         LogFormat::Text => layer.with_ansi(color).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_ansi(false).boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(levels(config.level))).try_init()?;
+    let (filter, handle) = reload::Layer::new(levels(config.level));
+    tracing_subscriber::registry().with(layer.with_filter(filter)).try_init()?;
     std::panic::set_hook(Box::new(report_panic));
-    Ok(())
+    Ok(Levels { filter: handle })
 }
 
 fn levels(own: LogLevel) -> Targets {
@@ -63,6 +81,21 @@ mod tests {
         assert!(levels.would_enable("rudder_customerio::sink", &Level::TRACE));
         assert!(levels.would_enable("hyper", &Level::INFO));
         assert!(!levels.would_enable("hyper", &Level::DEBUG));
+    }
+
+    #[test]
+    fn a_level_takes_effect_while_running() {
+        let (filter, handle) = reload::Layer::new(levels(LogLevel::Error));
+        let layer = fmt::layer().with_writer(std::io::sink).with_filter(filter);
+        let levels = Levels { filter: handle };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let enabled = || tracing::enabled!(target: OWN, Level::DEBUG);
+            assert!(!enabled());
+            levels.set(LogLevel::Debug).unwrap();
+            assert!(enabled());
+            levels.set(LogLevel::Warn).unwrap();
+            assert!(!enabled());
+        });
     }
 
     #[test]

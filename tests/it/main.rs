@@ -10,6 +10,7 @@ mod hostile;
 mod law;
 mod lifecycle;
 mod parity;
+mod reload;
 mod replay;
 mod sdk;
 mod support;

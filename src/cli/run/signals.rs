@@ -1,8 +1,47 @@
-//! Signals as requests to stop.
+//! Signals as requests to stop and to reload.
 
 use std::io;
 
+use rudder_customerio::pipeline::Reloads;
 use rudder_customerio::pipeline::stop::Stopper;
+
+/// Every SIGHUP from its making on; there is none on other systems than Unix.
+#[derive(Debug)]
+pub struct Hangups {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    /// Begins to catch the signal, which would end the process otherwise.
+    pub fn catch() -> io::Result<Self> {
+        #[cfg(unix)]
+        let hangups = {
+            use tokio::signal::unix::{SignalKind, signal};
+            Self { signal: signal(SignalKind::hangup())? }
+        };
+        #[cfg(not(unix))]
+        let hangups = Self {};
+        Ok(hangups)
+    }
+
+    /// Turns every signal into a reload; those that come during one make one more together.
+    #[cfg(unix)]
+    pub fn reload(mut self, reloads: Reloads) {
+        tokio::spawn(async move {
+            while self.signal.recv().await.is_some() {
+                // How it went is in the log.
+                drop(reloads.reload().await);
+            }
+        });
+    }
+
+    /// Does nothing where there is no such signal.
+    #[cfg(not(unix))]
+    pub fn reload(self, reloads: Reloads) {
+        drop(reloads);
+    }
+}
 
 /// Turns every SIGTERM and SIGINT from now on into a request.
 #[cfg(unix)]

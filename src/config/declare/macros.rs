@@ -1,6 +1,6 @@
 //! The macros that declare sections and closed sets of words.
 
-/// Declares a section: its struct, decoder, and schema.
+/// Declares a section: its struct, decoder, comparison, and schema.
 ///
 /// `field: Type as Form = "default as written in a file"`, or `= required`. `besides` lists keys that
 /// are read but are no field, `derived` fields that come from those, `refused` keys that exist
@@ -37,6 +37,22 @@ macro_rules! section {
         $vis struct $name {
             $( $(#[doc = $field_doc])* pub $field: $type, )*
             $($( $(#[doc = $derived_doc])* pub $derived: $derived_type, )*)?
+        }
+
+        impl $crate::config::declare::Compare for $name {
+            const PLAIN: bool = false;
+
+            fn compare(
+                &self,
+                other: &Self,
+                found: &mut $crate::config::declare::Differences,
+            ) {
+                $(
+                    let key = $crate::config::declare::wire_name(stringify!($field));
+                    found.below_key(key, &self.$field, &other.$field);
+                )*
+                $($( found.below_key(stringify!($derived), &self.$derived, &other.$derived); )*)?
+            }
         }
 
         impl $crate::config::declare::Section for $name {
@@ -100,7 +116,7 @@ macro_rules! section {
     (@default $text:literal) => { Some($text) };
 }
 
-/// Declares a closed set of words: its enum, decoder, and schema.
+/// Declares a closed set of words: its enum, decoder, comparison, and schema.
 macro_rules! choice {
     (
         $(#[doc = $doc:literal])*
@@ -113,6 +129,8 @@ macro_rules! choice {
         $vis enum $name {
             $( $(#[doc = $variant_doc])* $variant, )*
         }
+
+        $crate::config::declare::plain! { $name }
 
         impl $crate::config::declare::Choices for $name {
             const ALL: &'static [(&'static str, Self, &'static str)] = &[

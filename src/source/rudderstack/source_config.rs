@@ -4,15 +4,23 @@
 //! it alone. It is public, and made of the connection mode and the consent rules only: neither
 //! site id nor API key of Customer.io can be in it.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use serde_json::{Map, Value, json};
 
 use crate::config::{ConsentConfig, ConsentRule, FilterConfig, Mode, Strategy};
 use crate::filter::mode::Modes;
 use crate::source::Origin;
 
-/// The part of the configuration that everybody may see.
+/// The part of the configuration that everybody may see. Clones show the same, also after a reload.
 #[derive(Clone, Debug)]
 pub struct SourceConfigView {
+    public: Arc<ArcSwap<Public>>,
+}
+
+#[derive(Debug)]
+struct Public {
     modes: Modes,
     rules: Vec<ConsentRule>,
     onetrust_categories: Vec<String>,
@@ -23,6 +31,23 @@ impl SourceConfigView {
     /// Takes what is public of the filter and of the consent rules.
     #[must_use]
     pub fn new(filter: &FilterConfig, consent: &ConsentConfig) -> Self {
+        Self { public: Arc::new(ArcSwap::from_pointee(Public::new(filter, consent))) }
+    }
+
+    /// Shows others from now on, for every clone.
+    pub fn replace(&self, filter: &FilterConfig, consent: &ConsentConfig) {
+        self.public.store(Arc::new(Public::new(filter, consent)));
+    }
+
+    /// Returns the answer for one source.
+    #[must_use]
+    pub fn json(&self, origin: &Origin, write_key: &str, enabled: bool) -> Vec<u8> {
+        self.public.load().json(origin, write_key, enabled)
+    }
+}
+
+impl Public {
+    fn new(filter: &FilterConfig, consent: &ConsentConfig) -> Self {
         Self {
             modes: Modes::new(&filter.mode),
             rules: consent.rules.clone(),
@@ -31,9 +56,7 @@ impl SourceConfigView {
         }
     }
 
-    /// Returns the answer for one source.
-    #[must_use]
-    pub fn json(&self, origin: &Origin, write_key: &str, enabled: bool) -> Vec<u8> {
+    fn json(&self, origin: &Origin, write_key: &str, enabled: bool) -> Vec<u8> {
         let name = &*origin.source;
         let answer = json!({
             "source": {
@@ -178,6 +201,17 @@ pub(super) mod tests {
         assert_eq!(config("web")["connectionMode"], "cloud");
         assert_eq!(config("android")["connectionMode"], "device");
         assert_eq!(shown("web", false)["source"]["enabled"], false);
+    }
+
+    #[test]
+    fn every_clone_follows_a_reload() {
+        let (first, origin) = (view(), Origin { source: "s".into(), source_type: "web".into() });
+        let clone = first.clone();
+        let config = crate::config::Config::default();
+        first.replace(&config.filter, &config.consent);
+        let shown: Value = serde_json::from_slice(&clone.json(&origin, "KEY", true)).unwrap();
+        let destination = &shown["source"]["destinations"][0]["config"];
+        assert_eq!(destination, &json!({ "connectionMode": "cloud", "useNativeSDK": false }));
     }
 
     #[test]
