@@ -11,5 +11,6 @@ mod law;
 mod lifecycle;
 mod parity;
 mod reload;
+mod replay;
 mod sdk;
 mod support;
