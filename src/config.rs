@@ -25,6 +25,7 @@ mod units;
 
 // The sections.
 mod consent;
+mod credential;
 mod customerio;
 mod filter;
 mod mapping;
@@ -40,6 +41,7 @@ use form::{FilePath, List, Nullable, Period};
 use source::Source;
 
 pub use consent::{ConsentConfig, ConsentRule, DecideBy, Strategy, Unknown};
+pub use credential::Credential;
 pub use customerio::{BatchConfig, CustomerIoConfig, Ordering, Region, RetryConfig, StatusPattern};
 pub use filter::{EventListConfig, EventListMode, FilterConfig, Mode, ModeConfig};
 pub use load::LoadMode;

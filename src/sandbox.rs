@@ -28,6 +28,7 @@ pub mod request;
 mod route;
 mod running;
 mod server;
+mod tls;
 mod v1;
 pub mod validate;
 pub mod workspace;
@@ -37,6 +38,7 @@ pub use credentials::Credential;
 pub use fault::Rule;
 pub use options::{Options, Region};
 pub use running::{Builder, RunningSandbox};
+pub use tls::Tls;
 
 /// The entry: [`Sandbox::builder`].
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use rudder_customerio::sandbox::{
-    Credential, Options, Region, Rule, RunningSandbox, Sandbox, fault,
+    Credential, Options, Region, Rule, RunningSandbox, Sandbox, Tls, fault,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -38,28 +38,54 @@ pub struct SandboxArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub environment_id: u64,
 
-    /// Misbehave: KIND[:ARGUMENT,…][@PERCENT%], or a rule in JSON (repeatable)
+    /// Misbehave: KIND[:ARGUMENT,…][@CONDITION,…], or a rule in JSON (repeatable)
     ///
     /// The first rule that fires decides. Kinds:
     ///
-    ///   503@10%                      a status, for one request in ten
-    ///   429:retry-after=2@5%         with Retry-After (seconds, date, date:SECONDS)
+    ///   503                          a status (200 to 599), and nothing is applied
+    ///   429:retry-after=2            with Retry-After (seconds, date, date:SECONDS)
     ///   502:html                     an HTML page, as proxies send it
+    ///   400:body=TEXT                a body of your own
     ///   rate-limit:100               429 above 100 requests per second and credential
-    ///   items@5%                     207 with errors for one item in twenty
-    ///   items:person=u-1             207 with an error for whoever is named u-1
-    ///   items-in-200@5%              the same with status 200
-    ///   bad-errors:cut               207 with a useless body (index-out-of-range,
-    ///                                index-missing, not-a-list, cut, empty, html)
-    ///   whole-batch-400:bad-items    400 for the whole batch if one item is bad
-    ///   latency:200ms                wait; or latency:p50=20ms,p99=500ms
-    ///   reset:after-request@1%       apply, then reset the connection (or accept, mid-response)
-    ///   hang@1%                      never answer
-    ///   slow-body:100ms              one byte of the answer every 100 ms
+    ///   rate-limit:per-second=9,burst=3 with a burst of its own
+    ///   items@5%                     207 with errors for one item in twenty; v1: 400
+    ///   items:person=u-1             the same for whoever is named u-1
+    ///   items:indexes=0+3            the same for the first and the fourth item
+    ///   items-in-200@5%              as items, with status 200
+    ///   bad-errors:index-out-of-range 207 with a useless body, and all is applied
+    ///   bad-errors:index-missing     an error that names no item
+    ///   bad-errors:not-a-list        an object in place of the list
+    ///   bad-errors:cut               JSON that ends midway
+    ///   bad-errors:empty             no body
+    ///   bad-errors:html              an HTML page
+    ///   whole-batch-400              400 for the whole batch
+    ///   whole-batch-400:bad-items    the same if one item is bad
+    ///   whole-batch-400:person=u-1   the same if an item names u-1
+    ///   latency:200ms                wait before the request is applied
+    ///   latency:200ms,after          wait when it was applied
+    ///   latency:p50=20ms,p99=500ms   wait by chance
+    ///   reset:accept                 reset the connection at once
+    ///   reset:after-request          apply, then reset the connection: a lost answer
+    ///   reset:mid-response           apply, and reset within the answer
+    ///   hang                         never answer
+    ///   slow-body                    one byte of the answer a second
+    ///   slow-body:100ms              one byte every 100 ms
     ///   close-idle:500ms             close connections that are idle for so long
+    ///   unauthorized                 401
     ///   unauthorized:from=10s,to=30s 401 for a while
+    ///   unauthorized:until=SITE:KEY  401 for every other credential
     ///   redirect:URL                 307
+    ///   redirect:308:URL             301, 302, 307, or 308
     ///   no-dedupe                    store events again whose id was seen before
+    ///   none                         nothing; exempts from the rules behind it
+    ///
+    /// Conditions, for all kinds:
+    ///
+    ///   503@10%                      for one request in ten
+    ///   503@every=10                 for every tenth
+    ///   503@first=5                  for the first five
+    ///   503@10%,times=3              three times
+    ///   503@after=3s,for=30s         from the third second on, for 30 seconds
     ///
     /// JSON: {"match":{"path":"/api/v2/*","person":"u-1"},"when":{"every":10},"do":{"status":503}}
     #[arg(long, value_name = "RULE", verbatim_doc_comment)]
@@ -91,6 +117,7 @@ pub struct SandboxArgs {
     ///   dedupe=true               ignore events whose id was seen before
     ///   apply_delay=0ms           how long accepted operations wait
     ///   apply_jitter=0ms          and up to how much longer, by chance
+    ///   max_connections=900       open connections; further ones are closed at once
     ///   log_requests=10000        requests that the log keeps
     ///   log_body_bytes=8192       bytes of each body that the log keeps
     #[arg(long, value_name = "NAME=VALUE", verbatim_doc_comment)]
@@ -100,6 +127,16 @@ pub struct SandboxArgs {
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
 
+    /// Speak TLS with a fresh certificate: self-signed, expired, or wrong-name
+    ///
+    /// `self-signed` is for localhost, 127.0.0.1, and ::1. HTTP/2 and HTTP/1.1 by ALPN.
+    #[arg(long, value_name = "KIND")]
+    pub tls: Option<Tls>,
+
+    /// Write the certificate to this file, for `customerio.extra_roots`
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    pub tls_cert_out: Option<PathBuf>,
+
     /// Let other machines use /_sandbox/ with this bearer token
     #[arg(long, value_name = "TOKEN", env = "SANDBOX_CONTROL_TOKEN", hide_env_values = true)]
     pub control_token: Option<SecretString>,
@@ -107,9 +144,11 @@ pub struct SandboxArgs {
 
 const EXAMPLES: &str = "\
 What is stored, and control (JSON, from this machine only):
-  GET  /_sandbox/people?q=TEXT  /_sandbox/people/CIO_ID  /_sandbox/objects
-       /_sandbox/anonymous      /_sandbox/anonymous/ID   /_sandbox/events?since=N
-       /_sandbox/activity       /_sandbox/requests?status=N  /_sandbox/requests/N
+  GET  /_sandbox/people?q=TEXT&after=CIO_ID&limit=N     /_sandbox/people/CIO_ID
+       /_sandbox/events?since=N&limit=N                 in the order of application
+       /_sandbox/requests?status=N&since=N&limit=N      /_sandbox/requests/N
+       /_sandbox/anonymous      /_sandbox/anonymous/ID   /_sandbox/objects
+       /_sandbox/activity
        /_sandbox/stats          /_sandbox/options        /_sandbox/suppressed
        /_sandbox/segments       /_sandbox/invites        /_sandbox/deliveries
   GET and PUT  /_sandbox/faults  /_sandbox/state
@@ -143,6 +182,12 @@ pub fn run(args: SandboxArgs) -> ExitCode {
                 return ExitCode::FAILURE;
             }
         };
+        if let (Some(path), Some(certificate)) = (&args.tls_cert_out, sandbox.certificate())
+            && let Err(error) = std::fs::write(path, certificate)
+        {
+            eprintln!("error: could not write the certificate to {}: {error}", path.display());
+            return ExitCode::FAILURE;
+        }
         announce(&sandbox, &args);
         stop_signal().await;
         let counts = sandbox.stats();
@@ -192,6 +237,7 @@ fn configure(args: &SandboxArgs) -> Result<rudder_customerio::sandbox::Builder, 
         .seed(args.seed)
         .bind(args.listen.clone())
         .control_token(args.control_token.clone())
+        .tls(args.tls)
         .state_file(args.state.clone()))
 }
 
@@ -206,6 +252,15 @@ fn announce(sandbox: &RunningSandbox, args: &SandboxArgs) {
         "  send to it with `customerio.endpoint: {url}`, {}",
         if args.credentials.is_empty() { "any keys" } else { "the given keys" }
     );
+    match (args.tls, &args.tls_cert_out) {
+        (Some(_), Some(path)) => {
+            eprintln!("  trust it with `customerio.extra_roots: [ {} ]`", path.display());
+        }
+        (Some(_), None) => {
+            eprintln!("  --tls-cert-out FILE writes its certificate for `customerio.extra_roots`");
+        }
+        (None, _) => {}
+    }
     if !sandbox.addr().ip().is_loopback() {
         eprintln!("warning: other machines can reach this sandbox; send no personal data to it");
     }
@@ -252,14 +307,17 @@ mod tests {
     #[test]
     fn every_line_of_the_help_is_accepted() {
         let help = <Line as clap::CommandFactory>::command().render_long_help().to_string();
-        for (flag, section) in [("--fault", "Kinds:"), ("--switch", "With their defaults:")] {
+        for (flag, section, least) in [
+            ("--fault", "Kinds:", 30),
+            ("--fault", "Conditions, for all kinds:", 5),
+            ("--switch", "With their defaults:", 15),
+        ] {
             let lines = help.split_once(section).unwrap().1.lines().skip(2);
             let values: Vec<&str> = lines
                 .take_while(|line| !line.trim().is_empty())
-                .filter(|line| !line.trim_start().starts_with("index-missing"))
                 .filter_map(|line| line.split_whitespace().next())
                 .collect();
-            assert!(values.len() > 15, "{help}");
+            assert!(values.len() >= least, "{help}");
             for value in values {
                 configured(&[flag, value]).unwrap();
             }

@@ -4,14 +4,13 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::context::Context;
+use super::credential::{Credential, Half};
 use super::declare::{Choice, Form, Sect, choice, reference_schema, section};
-use super::form::{
-    BaseUrl, Count, FilePath, Flag, List, Nullable, Period, Secret, Size, Text, Word,
-};
+use super::form::{BaseUrl, Count, FilePath, Flag, List, Nullable, Period, Size, Text, Word};
 use super::tree::{Data, Node};
 use crate::diagnostic::Diagnostic;
 
@@ -19,10 +18,11 @@ section! {
     /// The workspace at Customer.io, and how it is spoken to.
     #[derive(Clone, Debug)]
     pub struct CustomerIoConfig {
-        /// Site id of the Track API credentials.
-        site_id: SecretString as Secret = required,
-        /// API key of the Track API credentials.
-        api_key: SecretString as Secret = required,
+        /// Site id of the Track API credentials. With `${file:PATH}` it is read again when
+        /// Customer.io refuses the credentials, so that they are rotated without a restart.
+        site_id: Credential as Half = required,
+        /// API key of the Track API credentials. With `${file:PATH}` it is read again likewise.
+        api_key: Credential as Half = required,
         /// Region of the account.
         region: Region as Choice = "us",
         /// Base URL instead of the region's, for the sandbox or a proxy: http://127.0.0.1:8090.

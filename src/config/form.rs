@@ -86,20 +86,29 @@ impl Form<SecretString> for Secret {
             None if cx.errors() == errors => return Some(SecretString::from("")),
             None => return None,
         };
-        let help = "check the variable, the file, or the value here";
-        if text.is_empty() {
-            return cx.error(node.at, "empty_value", "the value is empty", help);
+        match secret_fault(&text) {
+            Some((code, message)) => {
+                cx.error(node.at, code, message, "check the variable, the file, or the value here")
+            }
+            None => Some(SecretString::from(text)),
         }
-        if text.chars().any(char::is_control) || text.trim() != text {
-            let message = "the value has blanks at its ends or control characters in it";
-            return cx.error(node.at, "outer_blanks", message, help);
-        }
-        Some(SecretString::from(text))
     }
 
     fn schema() -> Value {
         json!({ "type": "string", "minLength": 1 })
     }
+}
+
+/// Tells by code and message why a text is no secret.
+pub(super) fn secret_fault(text: &str) -> Option<(&'static str, &'static str)> {
+    if text.is_empty() {
+        return Some(("empty_value", "the value is empty"));
+    }
+    if text.chars().any(char::is_control) || text.trim() != text {
+        let message = "the value has blanks at its ends or control characters in it";
+        return Some(("outer_blanks", message));
+    }
+    None
 }
 
 /// `true` or `false`.

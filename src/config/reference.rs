@@ -4,6 +4,7 @@
 //! it holds cannot change the structure. Files are read relative to the working directory.
 
 use std::io::Read;
+use std::path::Path;
 
 /// Largest file that a reference reads, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
@@ -52,7 +53,7 @@ pub(super) fn read(text: &str) -> Written<'_> {
 /// Reads the file of a reference and takes blanks off its ends.
 ///
 /// The second value tells whether more than one line end was taken off.
-pub(super) fn read_file(path: &str) -> Result<(String, bool), String> {
+pub(super) fn read_file(path: impl AsRef<Path>) -> Result<(String, bool), String> {
     let file = std::fs::File::open(path).map_err(|error| reason(&error))?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(|error| reason(&error))?;

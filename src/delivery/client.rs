@@ -6,6 +6,8 @@
 
 mod account;
 mod connect;
+mod credentials;
+mod current;
 mod endpoint;
 mod failure;
 mod outgoing;
@@ -17,8 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::capture_connection;
@@ -33,13 +34,14 @@ pub use account::{Account, ProbeError};
 pub use endpoint::region_endpoint;
 
 use connect::{Dialer, Uses};
-use outgoing::Outgoing;
+use credentials::Credentials;
+use current::{Current, Snapshot};
+use outgoing::{Outgoing, request};
 
 /// Longest part of an answer that is read, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 const IDLE: Duration = Duration::from_secs(60);
 const H2_PING: Duration = Duration::from_secs(30);
-const RETRY_COUNT: HeaderName = HeaderName::from_static("x-retry-count");
 
 type Http = hyper_util::client::legacy::Client<Dialer, Outgoing>;
 
@@ -48,9 +50,10 @@ pub struct Client {
     http: Http,
     batch_uri: Uri,
     account_uri: Uri,
-    authorization: HeaderValue,
     timeout: Duration,
-    policy: Policy,
+    /// The base URL, for messages.
+    endpoint: String,
+    current: Current,
     /// The region to insist on; none with an endpoint of one's own.
     region: Option<Region>,
     environment_id: Option<i64>,
@@ -58,7 +61,7 @@ pub struct Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("endpoint", &self.policy.endpoint).finish_non_exhaustive()
+        f.debug_struct("Client").field("endpoint", &self.endpoint).finish_non_exhaustive()
     }
 }
 
@@ -82,10 +85,10 @@ impl Client {
         let mut wrong = Vec::new();
         let mut keep = |diagnostic: Box<Diagnostic>| wrong.push(*diagnostic);
         let endpoint = endpoint::endpoint(config).map_err(&mut keep).ok();
-        let authorization = endpoint::authorization(config).map_err(&mut keep).ok();
+        let credentials = Credentials::new(config).map_err(&mut keep).ok();
         let tls = connect::tls(&config.extra_roots).map_err(&mut keep).ok();
-        let (Some((base, batch_uri, account_uri)), Some(authorization), Some(tls)) =
-            (endpoint, authorization, tls)
+        let (Some((endpoint, batch_uri, account_uri)), Some(credentials), Some(tls)) =
+            (endpoint, credentials, tls)
         else {
             return Err(wrong);
         };
@@ -100,11 +103,14 @@ impl Client {
             http,
             batch_uri,
             account_uri,
-            authorization,
             timeout: config.timeout,
             region: config.endpoint.is_none().then_some(config.region),
             environment_id: config.environment_id,
-            policy: Policy::new(config, base),
+            current: Current::new(Snapshot::new(
+                credentials,
+                Policy::new(config, endpoint.clone()),
+            )),
+            endpoint,
         })
     }
 
@@ -114,54 +120,73 @@ impl Client {
     ///
     /// Refused credentials, another region or workspace than configured, or no usable answer.
     pub async fn account(&self) -> Result<Account, ProbeError> {
-        let request = self.request(Method::GET, self.account_uri.clone(), Bytes::new(), 0);
+        self.account_of(&self.current.get()).await
+    }
+
+    async fn account_of(&self, current: &Snapshot) -> Result<Account, ProbeError> {
+        let uri = self.account_uri.clone();
+        let request = request(current, Method::GET, uri, Bytes::new(), 0);
         let answer = match self.exchange(request).await.0 {
             Ok(answer) => answer,
-            Err(failure) => return Err(ProbeError::from_failure(&failure, &self.policy)),
+            Err(failure) => return Err(ProbeError::from_failure(&failure, &current.policy)),
         };
-        let account = account::read(&self.policy, answer.status, &answer.headers, &answer.body)?;
+        let account = account::read(&current.policy, answer.status, &answer.headers, &answer.body)?;
         account.check(self.region, self.environment_id)?;
+        current.confirm();
         Ok(account)
+    }
+
+    /// Makes sure that nothing is sent to another workspace than the pinned one, whenever and
+    /// however the credentials came.
+    async fn confirm(&self, current: &Snapshot) -> Result<(), Reply> {
+        if self.environment_id.is_none() || current.is_confirmed() {
+            return Ok(());
+        }
+        match self.account_of(current).await {
+            Ok(_) => Ok(()),
+            Err(ProbeError::Refused(hold)) => Err(Reply::Hold(hold)),
+            Err(ProbeError::Unreachable(_)) => {
+                Err(Reply::Retry { after: None, why: "network", unknown: false })
+            }
+        }
     }
 
     async fn deliver(&self, bodies: Vec<Bytes>, attempt: u32) -> Reply {
         let items = bodies.len();
         let body = batch::body(&bodies);
         drop(bodies);
-        let uri = self.batch_uri.clone();
-        let request = self.request(Method::POST, uri, body, attempt);
-        let (result, doubtful) = self.exchange(request).await;
+        let post = |current: &Snapshot, body| {
+            self.exchange(request(current, Method::POST, self.batch_uri.clone(), body, attempt))
+        };
+        let mut current = self.current.get();
+        if let Err(reply) = self.confirm(&current).await {
+            return reply;
+        }
+        let (mut result, mut doubtful) = post(&current, body.clone()).await;
+        // Nothing of a request without right was applied. If the key was rotated meanwhile, the
+        // same request goes again by the new one, and nobody has to wait for a probe.
+        if result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED)
+            && let Some(newer) = self.current.newer_than(&current).await
+        {
+            current = newer;
+            if let Err(reply) = self.confirm(&current).await {
+                return in_doubt(doubtful, reply);
+            }
+            let again;
+            (result, again) = post(&current, body).await;
+            doubtful |= again;
+        }
+        let policy = &current.policy;
         let reply = match result {
-            Err(failure) => failure.reply(&self.policy),
+            Err(failure) => failure.reply(policy),
             Ok(answer) if answer.cut && answer.status.is_success() => {
-                Failure::Unreadable.reply(&self.policy)
+                Failure::Unreadable.reply(policy)
             }
             Ok(Answer { status, headers, body, .. }) => {
-                reply::classify(&self.policy, status, &headers, &body, items, SystemTime::now())
+                reply::classify(policy, status, &headers, &body, items, SystemTime::now())
             }
         };
-        if doubtful { Reply::Doubtful(Box::new(reply)) } else { reply }
-    }
-
-    fn request(&self, method: Method, uri: Uri, body: Bytes, attempt: u32) -> Request<Outgoing> {
-        let mut request = Request::new(Outgoing::new(body));
-        let length = request.body().len();
-        *request.uri_mut() = uri;
-        let headers = request.headers_mut();
-        headers.insert(AUTHORIZATION, self.authorization.clone());
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("rudder-customerio/", env!("CARGO_PKG_VERSION"))),
-        );
-        if method == Method::POST {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        if attempt > 0 {
-            headers.insert(RETRY_COUNT, HeaderValue::from(attempt));
-        }
-        *request.method_mut() = method;
-        request
+        in_doubt(doubtful, reply)
     }
 
     /// Sends a request, once more if it met a connection that had been closed meanwhile. Tells
@@ -229,8 +254,35 @@ impl Destination for Client {
     }
 
     fn probe(&self) -> BoxFuture<'_, Result<(), Hold>> {
-        async { self.account().await.map(drop).map_err(ProbeError::into_hold) }.boxed()
+        async {
+            self.current.read_credentials_again().await;
+            self.account().await.map(drop).map_err(ProbeError::into_hold)
+        }
+        .boxed()
     }
+
+    /// Takes over credentials, `retry.statuses`, and `retry.item_reasons`. Region, endpoint, roots,
+    /// time limits, and the number of connections stay as they were made.
+    fn reconfigure(&self, config: &CustomerIoConfig) -> Result<(), Vec<Diagnostic>> {
+        let credentials = Credentials::new(config).map_err(|wrong| vec![*wrong])?;
+        let known = self.current.get();
+        let policy = Policy {
+            statuses: config.retry.statuses.clone(),
+            item_reasons: config.retry.item_reasons.clone(),
+            ..known.policy.clone()
+        };
+        let same = credentials.are(&known.credentials);
+        let next = Snapshot::new(credentials, policy);
+        if same && known.is_confirmed() {
+            next.confirm();
+        }
+        self.current.set(next);
+        Ok(())
+    }
+}
+
+fn in_doubt(doubtful: bool, reply: Reply) -> Reply {
+    if doubtful { Reply::Doubtful(Box::new(reply)) } else { reply }
 }
 
 /// Reads a body up to [`MAX_ANSWER`]; tells whether it broke off.
@@ -254,6 +306,9 @@ async fn collect(mut body: Incoming) -> (Bytes, bool) {
 
 /// Shared flag of a request body: whether it was handed over whole.
 type HandedOver = Arc<std::sync::atomic::AtomicBool>;
+
+#[cfg(test)]
+mod rotation_tests;
 
 #[cfg(test)]
 mod tests;

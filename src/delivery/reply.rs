@@ -11,7 +11,7 @@
 //! | 400 with `batch_index` | nothing was applied: listed rejected, the others sent again at once |
 //! | 408, 421, 423, 425, 429, 5xx (configurable) | try again |
 //! | 401 · 402, 403 · 407 · 3xx | hold: `unauthorized` · `forbidden` · `proxy` · `redirected` |
-//! | 1xx, 404, 405, 411, 415, 426, 501, 505 | hold: `protocol` |
+//! | 1xx, 404, 405, 411, 415, 426, 501, 505, from 600 on | hold: `protocol` |
 //! | any other 4xx, 400, 413 and 422 included | split, until the culprit stands alone |
 
 mod items;
@@ -91,7 +91,10 @@ pub fn classify(
     if let Some(hold) = hold_code(code) {
         return Reply::Hold(Hold { code: hold, message: remedy(policy, status, headers) });
     }
-    if let Some(verdicts) = items::refused(policy, code, body, items) {
+    // Only a 4xx says that nothing was applied.
+    if status.is_client_error()
+        && let Some(verdicts) = items::refused(policy, code, body, items)
+    {
         return Reply::Items(verdicts);
     }
     Reply::Split(items::refusal_of(code, body))
@@ -104,7 +107,7 @@ fn hold_code(status: u16) -> Option<&'static str> {
         402 | 403 => Some("forbidden"),
         407 => Some("proxy"),
         300..=399 => Some("redirected"),
-        100..=199 | 404 | 405 | 411 | 415 | 426 | 501 | 505 => Some("protocol"),
+        100..=199 | 404 | 405 | 411 | 415 | 426 | 501 | 505 | 600.. => Some("protocol"),
         _ => None,
     }
 }
@@ -227,5 +230,7 @@ impl Failure {
     }
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

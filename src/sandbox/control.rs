@@ -6,6 +6,7 @@ use http::header::AUTHORIZATION;
 use http::{Method, Request, Response};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::engine::Engine;
@@ -25,13 +26,16 @@ pub(super) fn answer(engine: &mut Engine, request: &Request<Bytes>) -> Response<
     let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
     let query = |name: &str| parameter(request.uri().query(), name);
     let number = |name: &str| query(name).and_then(|text| text.parse::<u64>().ok());
+    let limit = number("limit").map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let now = engine.clock.now();
     let put = *request.method() == Method::PUT || *request.method() == Method::POST;
     let get = *request.method() == Method::GET;
     match parts.as_slice() {
         ["people"] if get => {
             let text = query("q").unwrap_or_default();
-            shown(&engine.workspace().search(&text, SEARCH_LIMIT))
+            let after = query("after").unwrap_or_default();
+            let limit = limit.unwrap_or(SEARCH_LIMIT);
+            shown(&engine.workspace().search(&text, &after, limit))
         }
         ["people", cio_id] if get => {
             found(engine.workspace().person(&Identifier::CioId((*cio_id).to_owned())))
@@ -44,40 +48,42 @@ pub(super) fn answer(engine: &mut Engine, request: &Request<Bytes>) -> Response<
         ["segments"] if get => shown(engine.workspace().segments()),
         ["suppressed"] if get => shown(engine.workspace().suppressed()),
         ["events"] if get => {
-            let events = engine.workspace().events_since(number("since").unwrap_or(0), now);
-            let with_owner = |(cio_id, event)| json!({"cio_id": cio_id, "event": event});
-            shown(&events.into_iter().map(with_owner).collect::<Vec<_>>())
+            let since = number("since").unwrap_or(0);
+            let limit = limit.unwrap_or(usize::MAX);
+            shown(&engine.workspace().events_since(since, limit, now))
         }
         ["activity"] if get => shown(&engine.workspace().activity()),
         ["requests"] if get => {
             let status = number("status");
+            let since = number("since").unwrap_or(0);
             let fits = |record: &super::log::RequestRecord| {
                 status.is_none_or(|status| u64::from(record.status) == status)
+                    && record.number > since
             };
             let requests = engine.log.iter().filter(|record| fits(record));
-            shown(&requests.collect::<Vec<_>>())
+            shown(&requests.take(limit.unwrap_or(usize::MAX)).collect::<Vec<_>>())
         }
         ["requests", number] if get => {
             found(number.parse().ok().and_then(|number| engine.log.get(number)))
         }
         ["stats"] if get => shown(&engine.stats()),
         ["options"] if get => shown(engine.workspace.options()),
-        ["faults"] if get => shown(&engine.faults.rules().collect::<Vec<_>>()),
-        ["faults"] if put => match serde_json::from_slice::<Vec<Rule>>(request.body()) {
+        ["faults"] if get => shown(&engine.faults.in_force()),
+        ["faults"] if put => match rules(request.body()) {
             Ok(rules) => {
                 engine.set_faults(rules);
-                json_answer(200, &json!({}))
+                shown(&engine.faults.in_force())
             }
-            Err(error) => meta_error(400, &error.to_string()),
+            Err(error) => meta_error(400, &error),
         },
-        ["state"] if get => found(engine.snapshot().ok()),
-        ["state"] if put => {
-            let read = serde_json::from_slice(request.body()).map_err(|error| error.to_string());
-            match read.and_then(|snapshot| engine.restore(snapshot)) {
-                Ok(()) => json_answer(200, &json!({})),
-                Err(error) => meta_error(400, &error),
-            }
-        }
+        ["state"] if get => match engine.snapshot() {
+            Ok(snapshot) => super::request::answer(200, snapshot),
+            Err(error) => meta_error(500, &error.to_string()),
+        },
+        ["state"] if put => match engine.restore(request.body()) {
+            Ok(()) => json_answer(200, &json!({})),
+            Err(error) => meta_error(400, &error),
+        },
         ["reset"] if put => {
             engine.reset();
             json_answer(200, &json!({}))
@@ -98,6 +104,16 @@ fn may_control(engine: &Engine, request: &Request<Bytes>) -> bool {
             !from_elsewhere || bearer == Some(token.expose_secret())
         }
     }
+}
+
+/// Reads a list of fault rules; a mistake is named with the rule's position.
+fn rules(body: &[u8]) -> Result<Vec<Rule>, String> {
+    let all: Vec<&RawValue> = serde_json::from_slice(body)
+        .map_err(|error| format!("expected a JSON list of fault rules: {error}"))?;
+    let rule = |(position, rule): (usize, &RawValue)| {
+        serde_json::from_str(rule.get()).map_err(|error| format!("rule {position}: {error}"))
+    };
+    all.into_iter().enumerate().map(rule).collect()
 }
 
 /// `{"set": unix seconds}`, `{"advance": "5m"}`, or `{"follow": true}`.
@@ -123,8 +139,12 @@ fn set_clock(engine: &mut Engine, body: &[u8]) -> Response<Bytes> {
 }
 
 fn shown<T: Serialize + ?Sized>(value: &T) -> Response<Bytes> {
-    match serde_json::to_value(value) {
-        Ok(value) => json_answer(200, &value),
+    // Written at once, without a tree in between: there may be a million events.
+    match serde_json::to_vec(value) {
+        Ok(mut json) => {
+            json.push(b'\n');
+            super::request::answer(200, json)
+        }
         Err(error) => meta_error(500, &error.to_string()),
     }
 }

@@ -15,7 +15,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::clock::{Clock, Seconds};
 use super::credentials::Credential;
@@ -24,9 +23,12 @@ use super::fault::{Reset, Rule};
 use super::log::{Applied, FaultRecord, Finding, RequestLog, RequestRecord};
 use super::options::{Options, Region};
 use super::request::{Answer, Ending, Wire, set_header};
-use super::workspace::Workspace;
 use super::workspace::view::Counts;
+use super::workspace::{State, Workspace};
 use super::{app_api, control};
+
+/// Format of the snapshot file.
+const SNAPSHOT_VERSION: u64 = 1;
 
 /// What the sandbox is, beside its switches.
 #[derive(Clone, Debug)]
@@ -56,12 +58,18 @@ pub struct Stats {
     pub connections: u64,
     /// Requests by status of the answer; 0: none was sent.
     pub statuses: BTreeMap<u16, u64>,
+    /// Connections that were closed at once because too many were open.
+    pub connections_refused: u64,
     /// Faults that were applied, by name.
     pub faults: BTreeMap<String, u64>,
+    /// The same faults, by how much of the request was applied.
+    pub faults_applied: BTreeMap<Applied, u64>,
     /// Operations that were taken.
     pub accepted: u64,
     /// Operations that were refused.
     pub refused: u64,
+    /// Operations among `accepted` whose answer did not leave whole: taken, but not acknowledged.
+    pub unacknowledged: u64,
     /// Counts of the workspace.
     pub workspace: Counts,
 }
@@ -150,13 +158,19 @@ impl Engine {
         self.log.iter().cloned().collect()
     }
 
-    /// Returns the snapshot that [`Engine::restore`] reads.
+    /// Returns the snapshot that [`Engine::restore`] reads, in JSON.
     ///
     /// # Errors
     ///
     /// None in practice; JSON's.
-    pub fn snapshot(&mut self) -> serde_json::Result<Value> {
-        Ok(json!({"version": 1, "workspace": self.workspace().snapshot()?}))
+    pub fn snapshot(&mut self) -> serde_json::Result<Vec<u8>> {
+        #[derive(Serialize)]
+        struct Snapshot<'a> {
+            version: u64,
+            workspace: &'a State,
+        }
+        let workspace = self.workspace().snapshot();
+        serde_json::to_vec(&Snapshot { version: SNAPSHOT_VERSION, workspace })
     }
 
     /// Replaces the workspace's state by a snapshot.
@@ -164,22 +178,74 @@ impl Engine {
     /// # Errors
     ///
     /// A text that says why it is none; nothing has changed then.
-    pub fn restore(&mut self, mut snapshot: Value) -> Result<(), String> {
-        if snapshot.get("version") != Some(&json!(1)) {
-            return Err("expected a snapshot with `version` 1".to_owned());
+    pub fn restore(&mut self, snapshot: &[u8]) -> Result<(), String> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u64,
         }
-        let state = snapshot.get_mut("workspace").map(Value::take).unwrap_or_default();
-        self.workspace.restore(state).map_err(|error| error.to_string())
+        #[derive(Deserialize)]
+        struct Snapshot {
+            #[serde(default)]
+            workspace: State,
+        }
+        let version = serde_json::from_slice::<Version>(snapshot);
+        if !version.is_ok_and(|given| given.version == SNAPSHOT_VERSION) {
+            return Err(format!("expected a snapshot with `version` {SNAPSHOT_VERSION}"));
+        }
+        let read: Snapshot =
+            serde_json::from_slice(snapshot).map_err(|error| format!("snapshot: {error}"))?;
+        self.workspace.restore(read.workspace);
+        Ok(())
     }
 
     /// Decides whether a connection that was just accepted is reset.
     pub fn accept(&mut self) -> bool {
         self.stats.connections += 1;
-        let fired = self.faults.for_connection(self.clock.now_millis());
-        if let Some(fired) = &fired {
-            *self.stats.faults.entry(fired.effect.name()).or_default() += 1;
+        let now = self.clock.now_millis();
+        let Some(fired) = self.faults.for_connection(now) else { return false };
+        let name = fired.effect.name();
+        let fault = FaultRecord { rule: fired.rule, name, applied: Applied::No };
+        self.count_fault(&fault);
+        let (number, at) = (self.log.next_number(), Seconds::from_millis(now));
+        let limit = self.workspace.options().log_requests;
+        self.log.push(RequestRecord::reset_at_accept(number, at, fault), limit);
+        true
+    }
+
+    /// Counts a connection that was closed at once because too many are open.
+    pub fn refuse_connection(&mut self) {
+        self.stats.connections_refused += 1;
+    }
+
+    /// Records a request whose connection ended before it was applied.
+    pub fn abandon(&mut self, request: &Request<Bytes>, plan: Plan) {
+        if plan.is_control {
+            return;
         }
-        fired.is_some()
+        let Plan { number, at, fired, .. } = plan;
+        let finding = Finding {
+            sent: false,
+            note: Some("the connection ended before the request was applied".to_owned()),
+            ..Finding::from(Response::new(Bytes::new()))
+        };
+        let fault = fired.map(|fired| FaultRecord {
+            rule: fired.rule,
+            name: fired.effect.name(),
+            applied: Applied::No,
+        });
+        self.record(number, at, request, &finding, fault);
+    }
+
+    /// Records that the connection ended before the answer to a finished request left.
+    pub fn unsent(&mut self, number: u64) {
+        let Some((status, accepted)) = self.log.unsent(number) else { return };
+        let statuses = &mut self.stats.statuses;
+        if let Some(count) = statuses.get_mut(&status) {
+            *count = count.saturating_sub(1);
+        }
+        statuses.retain(|_, count| *count > 0);
+        *statuses.entry(0).or_default() += 1;
+        self.stats.unacknowledged += u64::try_from(accepted).unwrap_or(u64::MAX);
     }
 
     /// Answers a request, with all waiting left to the caller (`wire.delay`).
@@ -233,24 +299,42 @@ impl Engine {
             } else {
                 control::answer(self, request)
             };
-            return Answer { response, wire: Wire::default() };
+            return Answer { response, wire: Wire::default(), number: 0 };
         }
         let Plan { number, at, mut fired, after, .. } = plan;
         let (finding, applied) = self.find(request, number, at, fired.as_mut());
-        let untouched = finding.errors.is_empty() && finding.status() == 200;
-        let did = fired.as_ref().filter(|fired| !(untouched && fired.effect.only_chooses()));
-        let fault =
-            did.map(|fired| FaultRecord { rule: fired.rule, name: fired.effect.name(), applied });
-        self.count(&finding, fault.as_ref());
-        let options = self.workspace.options();
-        let body_limit = options.log_body_bytes;
-        let record = RequestRecord::new(number, at, request, &finding, fault, body_limit);
-        let limit = options.log_requests;
-        self.log.push(record, limit);
+        if let Some(idle) = fired.take_if(|fired| fired.effect.is_selective() && !finding.hit) {
+            idle.did_nothing();
+        }
+        let fault = fired.as_ref().map(|fired| FaultRecord {
+            rule: fired.rule,
+            name: fired.effect.name(),
+            applied,
+        });
+        let wire = wire(fired.as_ref(), after);
+        if !matches!(wire.ending, Ending::Whole | Ending::Slow(_)) {
+            self.stats.unacknowledged += u64::try_from(finding.accepted).unwrap_or(u64::MAX);
+        }
+        self.record(number, at, request, &finding, fault);
 
         let mut response = finding.response;
         set_header(&mut response, "x-sandbox-request", &number.to_string());
-        Answer { response, wire: wire(fired.as_ref(), after) }
+        Answer { response, wire, number }
+    }
+
+    fn record(
+        &mut self,
+        number: u64,
+        at: Seconds,
+        request: &Request<Bytes>,
+        finding: &Finding,
+        fault: Option<FaultRecord>,
+    ) {
+        self.count(finding, fault.as_ref());
+        let options = self.workspace.options();
+        let (bytes, limit) = (options.log_body_bytes, options.log_requests);
+        let record = RequestRecord::new(number, at, request, finding, fault, bytes);
+        self.log.push(record, limit);
     }
 
     /// The fixed answer of a fault, or what the API says.
@@ -264,26 +348,29 @@ impl Engine {
         let Some(fired) = fired else {
             return (self.pipeline(request, number, at, None), Applied::Yes);
         };
+        let resets = fired.effect.reset == Some(Reset::AfterRequest);
         if let Some(response) = fired.effect.fixed(self.clock.now_millis()) {
-            return (response.into(), Applied::No);
+            return (Finding { sent: !resets, ..response.into() }, Applied::No);
         }
         if fired.effect.hang {
             let nothing = Finding::from(Response::new(Bytes::new()));
             return (Finding { sent: false, ..nothing }, Applied::No);
         }
         let chooses_items = fired.effect.items.is_some() || fired.effect.items_in_200.is_some();
+        let effect = fired.effect.clone();
         let mut finding = self.pipeline(request, number, at, Some(fired));
-        finding.sent = fired.effect.reset != Some(Reset::AfterRequest);
+        finding.sent = !resets;
         let applied = match finding.accepted {
             0 => Applied::No,
             _ if chooses_items && !finding.errors.is_empty() => Applied::Items,
             _ => Applied::Yes,
         };
-        if let Some(bad) = fired.effect.bad_errors
+        if let Some(bad) = effect.bad_errors
             && request.uri().path().starts_with("/api/v2/")
             && finding.response.status().is_success()
         {
             finding.response = bad.answer(finding.items);
+            finding.hit = true;
         }
         (finding, applied)
     }
@@ -295,8 +382,13 @@ impl Engine {
         stats.accepted += u64::try_from(finding.accepted).unwrap_or(u64::MAX);
         stats.refused += u64::try_from(finding.errors.len()).unwrap_or(u64::MAX);
         if let Some(fault) = fault {
-            *stats.faults.entry(fault.name.clone()).or_default() += 1;
+            self.count_fault(fault);
         }
+    }
+
+    fn count_fault(&mut self, fault: &FaultRecord) {
+        *self.stats.faults.entry(fault.name.clone()).or_default() += 1;
+        *self.stats.faults_applied.entry(fault.applied).or_default() += 1;
     }
 }
 

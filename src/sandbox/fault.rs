@@ -4,12 +4,13 @@
 //! depends on the seed, the rule's position, and how many requests the rule has matched, so that a
 //! run repeats.
 
+mod checking;
 mod effect;
 pub(super) mod firing;
 mod fixed;
 mod kinds;
 mod latency;
-mod matching;
+pub(super) mod matching;
 pub mod shorthand;
 mod unauthorized;
 
@@ -23,8 +24,11 @@ use serde::{Deserialize, Serialize};
 use super::options::Span;
 
 /// A fault rule.
+///
+/// Reading one refuses unknown members, values that are out of range, and effects that exclude each
+/// other. A rule whose `do` is empty exempts its requests from the rules behind it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(try_from = "checking::Unchecked")]
 pub struct Rule {
     /// Which requests; all of the Track API if empty.
     #[serde(rename = "match")]

@@ -10,8 +10,11 @@ use super::clock::Seconds;
 use super::credentials::{self, Shown};
 use super::validate::ItemError;
 
+/// Refused items that a record keeps: a body of the allowed size can have a quarter of a million.
+const MOST_ERRORS: usize = 1000;
+
 /// How much of a request with a fault was applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Applied {
     /// Everything that is valid.
@@ -53,9 +56,9 @@ pub struct RequestRecord {
     pub number: u64,
     /// When it was received.
     pub at: Seconds,
-    /// HTTP method.
+    /// HTTP method; empty for a connection that a fault reset before it brought a request.
     pub method: String,
-    /// Path with query.
+    /// Path with query; empty as the method.
     pub path: String,
     /// Headers; credentials are cut to their last four characters.
     pub headers: BTreeMap<String, String>,
@@ -73,7 +76,7 @@ pub struct RequestRecord {
     pub items: usize,
     /// Items that were taken; the others are in `errors`, or the whole was refused.
     pub accepted: usize,
-    /// Items that were refused.
+    /// Items that were refused; the first 1000 of them.
     pub errors: Vec<ItemRecord>,
     /// The fault.
     pub fault: Option<FaultRecord>,
@@ -98,6 +101,8 @@ pub(super) struct Finding {
     pub(super) note: Option<String>,
     /// Whether the answer leaves the sandbox.
     pub(super) sent: bool,
+    /// Whether a fault found something to choose or to spoil.
+    pub(super) hit: bool,
 }
 
 impl Finding {
@@ -109,7 +114,15 @@ impl Finding {
 
 impl From<Response<Bytes>> for Finding {
     fn from(response: Response<Bytes>) -> Self {
-        Self { response, items: 0, accepted: 0, errors: Vec::new(), note: None, sent: true }
+        Self {
+            response,
+            items: 0,
+            accepted: 0,
+            errors: Vec::new(),
+            note: None,
+            sent: true,
+            hit: false,
+        }
     }
 }
 
@@ -133,9 +146,40 @@ impl RequestLog {
     pub(super) fn get(&self, number: u64) -> Option<&RequestRecord> {
         self.records.iter().rev().find(|record| record.number == number)
     }
+
+    /// Notes that the connection ended before the answer left; gives the status that it would have
+    /// had, and the number of operations that were taken.
+    pub(super) fn unsent(&mut self, number: u64) -> Option<(u16, usize)> {
+        let mut records = self.records.iter_mut().rev();
+        let record = records.find(|record| record.number == number && record.status != 0)?;
+        let status = std::mem::take(&mut record.status);
+        record.note = Some("the connection ended before the answer was sent".to_owned());
+        Some((status, record.accepted))
+    }
 }
 
 impl RequestRecord {
+    /// A connection that was reset as soon as it was accepted.
+    pub(super) fn reset_at_accept(number: u64, at: Seconds, fault: FaultRecord) -> Self {
+        Self {
+            number,
+            at,
+            method: String::new(),
+            path: String::new(),
+            headers: BTreeMap::new(),
+            body: String::new(),
+            body_bytes: 0,
+            credential: None,
+            status: 0,
+            answer: String::new(),
+            items: 0,
+            accepted: 0,
+            errors: Vec::new(),
+            fault: Some(fault),
+            note: None,
+        }
+    }
+
     pub(super) fn new(
         number: u64,
         at: Seconds,
@@ -165,7 +209,7 @@ impl RequestRecord {
             answer: beginning(finding.response.body(), body_limit),
             items: finding.items,
             accepted: finding.accepted,
-            errors: finding.errors.iter().map(error).collect(),
+            errors: finding.errors.iter().take(MOST_ERRORS).map(error).collect(),
             fault,
             note: finding.note.clone(),
         }

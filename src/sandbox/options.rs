@@ -55,6 +55,8 @@ pub struct Options {
     pub apply_delay: Span,
     /// Upper bound of a seeded random wait that is added to `apply_delay`.
     pub apply_jitter: Span,
+    /// How many connections may be open; further ones are closed at once.
+    pub max_connections: usize,
     /// How many requests the log keeps.
     pub log_requests: usize,
     /// How many bytes of each body the log keeps.
@@ -82,6 +84,7 @@ impl Default for Options {
             dedupe: true,
             apply_delay: Span::default(),
             apply_jitter: Span::default(),
+            max_connections: 900,
             log_requests: 10_000,
             log_body_bytes: 8192,
         }

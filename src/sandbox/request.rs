@@ -21,6 +21,8 @@ pub struct Answer {
     pub response: Response<Bytes>,
     /// How it is said.
     pub wire: Wire,
+    /// The request's number; 0 if it was not for the Track API.
+    pub number: u64,
 }
 
 /// What happens on the wire beside the answer itself.

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use secrecy::SecretString;
-use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -19,6 +18,7 @@ use super::log::RequestRecord;
 use super::operation::Identifier;
 use super::options::{Options, Region};
 use super::server::{self, Shared};
+use super::tls::{Identity as TlsIdentity, Tls};
 use super::workspace::view::PersonView;
 use super::workspace::{Activity, Object, StoredEvent, Workspace};
 
@@ -33,6 +33,7 @@ pub struct Builder {
     clock: Clock,
     address: String,
     state_file: Option<PathBuf>,
+    tls: Option<Tls>,
 }
 
 impl Default for Builder {
@@ -45,6 +46,7 @@ impl Default for Builder {
             clock: Clock::system(),
             address: "127.0.0.1:0".to_owned(),
             state_file: None,
+            tls: None,
         }
     }
 }
@@ -111,6 +113,12 @@ impl Builder {
         self
     }
 
+    /// Speaks TLS with a fresh certificate; see [`RunningSandbox::certificate`].
+    pub fn tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
+    }
+
     /// Makes the engine alone, without a socket.
     #[must_use]
     pub fn build(self) -> Engine {
@@ -127,6 +135,7 @@ impl Builder {
     pub async fn start(self) -> io::Result<RunningSandbox> {
         let state_file = self.state_file.clone();
         let address = self.address.clone();
+        let tls = self.tls.map(Tls::identity).transpose()?;
         let mut engine = self.build();
         if let Some(path) = &state_file {
             restore(&mut engine, path)?;
@@ -134,8 +143,13 @@ impl Builder {
         let (listener, address) = server::bind(&address).await?;
         let shared = Arc::new(Shared::new(engine));
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(server::serve(listener, Arc::clone(&shared), stopped));
-        Ok(RunningSandbox { shared, address, stop, task, state_file })
+        let (acceptor, certificate) = match tls {
+            Some(TlsIdentity { acceptor, certificate }) => (Some(acceptor), Some(certificate)),
+            None => (None, None),
+        };
+        let serving = server::serve(listener, Arc::clone(&shared), acceptor, stopped);
+        let task = tokio::spawn(serving);
+        Ok(RunningSandbox { shared, address, stop, task, state_file, certificate })
     }
 }
 
@@ -145,8 +159,7 @@ fn restore(engine: &mut Engine, path: &std::path::Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let snapshot: Value = serde_json::from_slice(&bytes)?;
-    engine.restore(snapshot).map_err(|why| {
+    engine.restore(&bytes).map_err(|why| {
         let text = format!("{}: {why}", path.display());
         io::Error::new(io::ErrorKind::InvalidData, text)
     })
@@ -160,6 +173,7 @@ pub struct RunningSandbox {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     state_file: Option<PathBuf>,
+    certificate: Option<String>,
 }
 
 impl RunningSandbox {
@@ -172,7 +186,14 @@ impl RunningSandbox {
     /// Returns the base URL, without a slash at the end.
     #[must_use]
     pub fn base_url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Returns the certificate in PEM form, for the roots of a client; none without TLS.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&str> {
+        self.certificate.as_deref()
     }
 
     /// Works with the engine while no request is served. Do not wait inside.
@@ -259,7 +280,7 @@ impl RunningSandbox {
         let snapshot = self.shared.engine().snapshot()?;
         // Renamed into place, so that a full disk does not destroy the previous snapshot.
         let beside = path.with_added_extension("new");
-        std::fs::write(&beside, snapshot.to_string())?;
+        std::fs::write(&beside, snapshot)?;
         std::fs::rename(&beside, &path)
     }
 }

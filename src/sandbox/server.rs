@@ -1,7 +1,10 @@
-//! The engine on a socket: HTTP/1.1 and HTTP/2 without TLS, with the faults that only sockets have.
+//! The engine on a socket: HTTP/1.1 and HTTP/2, with or without TLS, with the faults that only
+//! sockets have.
 
 mod body;
 mod connection;
+mod exchange;
+mod socket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +14,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use super::engine::Engine;
 
@@ -31,20 +35,29 @@ impl Shared {
     }
 }
 
-/// Accepts connections until `stop` changes or its sender is gone.
+/// Accepts connections until `stop` changes or its sender is gone. Beyond the switch
+/// `max_connections` they are closed at once and counted.
 pub(super) async fn serve(
     listener: TcpListener,
     shared: Arc<Shared>,
+    tls: Option<TlsAcceptor>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let most = shared.engine().workspace().options().max_connections;
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             _ = stop.changed() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    let shared = Arc::clone(&shared);
-                    connections.spawn(connection::serve(stream, peer, shared, stop.clone()));
+                    while connections.try_join_next().is_some() {}
+                    if connections.len() >= most {
+                        shared.engine().refuse_connection();
+                        tracing::warn!(most, "Sandbox closed a connection: too many are open.");
+                        continue;
+                    }
+                    let (shared, tls, stop) = (Arc::clone(&shared), tls.clone(), stop.clone());
+                    connections.spawn(connection::serve(stream, peer, shared, tls, stop));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "Sandbox could not accept a connection.");
@@ -69,4 +82,8 @@ pub(super) async fn bind(address: &str) -> io::Result<(TcpListener, SocketAddr)>
 }
 
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 
 pub use activity::{Activity, ActivityKind};
 pub use anonymous::Visitor;
-pub use events::StoredEvent;
+pub use events::{Data, StoredEvent};
 pub use objects::Object;
 pub use people::{Attribute, Person};
 
@@ -57,7 +57,7 @@ impl Received {
 /// Everything that the workspace holds; its JSON form is the snapshot file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct State {
+pub(super) struct State {
     people: People,
     objects: BTreeMap<String, Object>,
     objects_made: u64,
@@ -71,6 +71,7 @@ struct State {
     #[serde(with = "events::seen_ids")]
     seen: HashSet<u128>,
     events_stored: u64,
+    duplicates_stored: u64,
     operations_applied: u64,
     activity: ActivityLog,
 }

@@ -1,9 +1,6 @@
-//! Where requests go and by which credentials.
+//! Where requests go.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use http::{HeaderValue, Uri};
-use secrecy::ExposeSecret;
+use http::Uri;
 
 use crate::config::{CustomerIoConfig, Region};
 use crate::diagnostic::Diagnostic;
@@ -15,21 +12,6 @@ pub fn region_endpoint(region: Region) -> &'static str {
         Region::Us => "https://track.customer.io",
         Region::Eu => "https://track-eu.customer.io",
     }
-}
-
-/// Makes the header of Basic authentication.
-pub fn authorization(config: &CustomerIoConfig) -> Result<HeaderValue, Box<Diagnostic>> {
-    let site_id = config.site_id.expose_secret();
-    if site_id.contains(':') {
-        return Err(wrong(
-            "`customerio.site_id` holds a colon, which Basic authentication cannot carry",
-        ));
-    }
-    let credentials = STANDARD.encode(format!("{site_id}:{}", config.api_key.expose_secret()));
-    let mut value = HeaderValue::try_from(format!("Basic {credentials}"))
-        .map_err(|_| wrong("the credentials form no header"))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// Makes base URL and the URLs below it.

@@ -1,4 +1,4 @@
-//! A request body that knows whether it was handed to the connection.
+//! Requests, with a body that knows whether it was handed to the connection.
 //!
 //! After that, and not before, the server may have applied it, whatever becomes of the connection.
 
@@ -9,9 +9,42 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, USER_AGENT};
+use http::{HeaderValue, Method, Request, Uri};
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::HandedOver;
+use super::current::Snapshot;
+
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-retry-count");
+
+/// Makes a request by the credentials of now; `attempt` counts from 0.
+pub fn request(
+    current: &Snapshot,
+    method: Method,
+    uri: Uri,
+    body: Bytes,
+    attempt: u32,
+) -> Request<Outgoing> {
+    let mut request = Request::new(Outgoing::new(body));
+    let length = request.body().len();
+    *request.uri_mut() = uri;
+    let headers = request.headers_mut();
+    headers.insert(AUTHORIZATION, current.credentials.authorization());
+    headers.insert(
+        USER_AGENT,
+        HeaderValue::from_static(concat!("rudder-customerio/", env!("CARGO_PKG_VERSION"))),
+    );
+    if method == Method::POST {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if attempt > 0 {
+        headers.insert(RETRY_COUNT, HeaderValue::from(attempt));
+    }
+    *request.method_mut() = method;
+    request
+}
 
 /// One piece of bytes as a body. A clone is a body of its own with the same flag.
 #[derive(Clone, Debug)]

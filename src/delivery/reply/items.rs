@@ -14,8 +14,8 @@ struct Errors {
 /// Reads a 2xx answer.
 pub fn accepted(policy: &Policy, status: u16, body: &[u8], items: usize) -> Vec<Verdict> {
     let errors = match serde_json::from_slice::<Value>(body) {
-        Ok(mut value) => value.get_mut("errors").map(Value::take),
-        Err(_) => {
+        Ok(Value::Object(mut answer)) => answer.remove("errors"),
+        Ok(_) | Err(_) => {
             if !body.iter().all(u8::is_ascii_whitespace) {
                 metering::unexpected_answer();
             }

@@ -201,6 +201,8 @@ fn what_an_operator_must_mend_is_held() {
         (426, "protocol"),
         (501, "protocol"),
         (505, "protocol"),
+        (600, "protocol"),
+        (999, "protocol"),
     ] {
         let hold = hold(ask(status, "", 2));
         assert_eq!(hold.code, code, "{status}");

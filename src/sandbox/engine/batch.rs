@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::super::fault::WholeBatch;
 use super::super::fault::firing::Fired;
+use super::super::fault::matching::item_names;
 use super::super::log::Finding;
 use super::super::operation::Operation;
 use super::super::request::{accepted, batch_errors, v2_error};
@@ -24,6 +25,8 @@ struct Sorted {
     good: Vec<(usize, Operation)>,
     errors: Vec<(usize, ItemError)>,
     whole: Option<ItemError>,
+    /// Whether a fault chose an item.
+    hit: bool,
 }
 
 impl Engine {
@@ -40,9 +43,9 @@ impl Engine {
         };
         let count = items.len();
         let in_200 = fired.as_ref().is_some_and(|fired| fired.effect.items_in_200.is_some());
-        let Sorted { good, errors, whole } = self.sort(items, fired);
+        let Sorted { good, errors, whole, hit } = self.sort(items, fired);
         if let Some(error) = whole {
-            return Finding { items: count, ..v2_error(400, &error).into() };
+            return Finding { items: count, hit: true, ..v2_error(400, &error).into() };
         }
         let taken = good.len();
         let place = |(index, operation)| (Received { item: Some(index), ..received }, operation);
@@ -53,7 +56,7 @@ impl Engine {
             _ => 207,
         };
         let response = if errors.is_empty() { accepted() } else { batch_errors(status, &errors) };
-        Finding { items: count, accepted: taken, errors, ..response.into() }
+        Finding { items: count, accepted: taken, errors, hit, ..response.into() }
     }
 
     pub(super) fn entity(
@@ -66,25 +69,27 @@ impl Engine {
             Ok(item @ Value::Object(_)) => item,
             _ => return not_json(&Route::Entity),
         };
-        let Sorted { mut good, errors, whole } = self.sort(vec![(item, body.len())], fired);
+        let in_200 = fired.as_ref().is_some_and(|fired| fired.effect.items_in_200.is_some());
+        let Sorted { mut good, errors, whole, hit } = self.sort(vec![(item, body.len())], fired);
         let response = match whole.as_ref().or(errors.first().map(|(_, error)| error)) {
-            Some(error) => v2_error(400, error),
+            Some(error) => v2_error(if in_200 && hit { 200 } else { 400 }, error),
             None => accepted(),
         };
-        let operation = good.pop().filter(|_| response.status().is_success());
+        let operation = good.pop().filter(|_| whole.is_none());
         let taken = usize::from(operation.is_some());
         if let Some((_, operation)) = operation {
             self.workspace.take(vec![(received, operation)]);
         }
-        Finding { items: 1, accepted: taken, errors, ..response.into() }
+        let hit = hit || whole.is_some();
+        Finding { items: 1, accepted: taken, errors, hit, ..response.into() }
     }
 
     fn sort(&self, items: Items, mut fired: Option<&mut Fired>) -> Sorted {
-        let mut sorted = Sorted { good: Vec::new(), errors: Vec::new(), whole: None };
-        let mut was_chosen = false;
+        let mut sorted = Sorted { good: Vec::new(), errors: Vec::new(), whole: None, hit: false };
         for (index, (item, bytes)) in items.into_iter().enumerate() {
-            let chosen = fired.as_deref_mut().and_then(|fired| fired.chosen(index, &item));
-            was_chosen |= chosen.is_some();
+            let names = |person: &str| item_names(&item, person);
+            let chosen = fired.as_deref_mut().and_then(|fired| fired.chosen(index, names));
+            sorted.hit |= chosen.is_some();
             let checked = match chosen {
                 Some(error) => Err(error),
                 None => self.workspace.validate(item, bytes),
@@ -97,7 +102,7 @@ impl Engine {
         if let Some(Fired { effect, .. }) = fired {
             let refused = match effect.whole_batch_400 {
                 None => false,
-                Some(WholeBatch::Chosen) => effect.items.is_none() || was_chosen,
+                Some(WholeBatch::Chosen) => effect.items.is_none() || sorted.hit,
                 Some(WholeBatch::BadItems) => !sorted.errors.is_empty(),
             };
             sorted.whole = refused.then(|| effect.error.clone().unwrap_or_default());
@@ -108,9 +113,13 @@ impl Engine {
 
 impl Fired {
     /// The error that the fault gives an item, if it chooses the item.
-    fn chosen(&mut self, index: usize, item: &Value) -> Option<ItemError> {
+    pub(super) fn chosen(
+        &mut self,
+        index: usize,
+        names: impl Fn(&str) -> bool,
+    ) -> Option<ItemError> {
         let items = self.effect.items.as_ref().or(self.effect.items_in_200.as_ref())?;
-        let chosen = items.chooses(index, item, &mut self.random);
+        let chosen = items.chooses(index, names, &mut self.random);
         chosen.then(|| self.effect.error.clone().unwrap_or_default())
     }
 }

@@ -8,7 +8,8 @@ use http::{HeaderValue, Request};
 use serde_json::{Map, Value, json};
 
 use super::super::credentials::Shown;
-use super::super::fault::firing::Fired;
+use super::super::fault::firing::{self, Fired};
+use super::super::fault::matching::request_names;
 use super::super::log::Finding;
 use super::super::options::{Region, RegionMismatch};
 use super::super::request::{accepted, answer, json_answer, meta_error, meta_errors};
@@ -75,7 +76,7 @@ impl Engine {
             Err(finding) => *finding,
             Ok(body) if route == Route::Batch => self.batch(&body, received, fired),
             Ok(body) if route == Route::Entity => self.entity(&body, received, fired),
-            Ok(body) => self.v1(&route, request.uri().query(), &body, received),
+            Ok(body) => self.v1(&route, request, &body, received, fired),
         };
         finding.note = note;
         finding
@@ -167,9 +168,10 @@ impl Engine {
     fn v1(
         &mut self,
         route: &Route,
-        query: Option<&str>,
+        request: &Request<Bytes>,
         body: &[u8],
         received: Received,
+        fired: Option<&mut Fired>,
     ) -> Finding {
         let members = if route.has_body() {
             match serde_json::from_slice::<Map<String, Value>>(body) {
@@ -179,7 +181,10 @@ impl Engine {
         } else {
             Map::new()
         };
-        match v1::operation(route, query, members, self.workspace.options()) {
+        if let Some(refused) = fired.and_then(|fired| chosen(fired, request)) {
+            return refused;
+        }
+        match v1::operation(route, request.uri().query(), members, self.workspace.options()) {
             Ok(operation) => {
                 self.workspace.take(vec![(received, operation)]);
                 let response =
@@ -194,6 +199,22 @@ impl Engine {
             }
         }
     }
+}
+
+/// The error that a fault gives a v1 request, which is a batch of one to it.
+fn chosen(fired: &mut Fired, request: &Request<Bytes>) -> Option<Finding> {
+    // Whether the batch is refused as a whole depends on `items`, but v1 has no batches.
+    if fired.effect.whole_batch_400.is_some() {
+        return None;
+    }
+    let error = fired.chosen(0, |person| request_names(&firing::seen(request), person))?;
+    let status = if fired.effect.items_in_200.is_some() { 200 } else { 400 };
+    let text = match error.field.as_str() {
+        "" => error.message.clone(),
+        field => format!("{field}: {}", error.message),
+    };
+    let response = meta_errors(status, &text);
+    Some(Finding { items: 1, errors: vec![(0, error)], hit: true, ..response.into() })
 }
 
 /// The answer to a body that is no JSON object.

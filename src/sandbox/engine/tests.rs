@@ -454,6 +454,16 @@ fn the_log_is_bounded_and_knows_no_key() {
 }
 
 #[test]
+fn a_record_keeps_no_more_than_a_thousand_refused_items() {
+    let mut engine = engine(&Value::Null);
+    let batch = json!({"batch": vec![7; 2000]});
+    engine.handle(request("POST", "/api/v2/batch", &batch));
+    let record = engine.requests().remove(0);
+    assert_eq!((record.items, record.errors.len()), (2000, 1000));
+    assert_eq!(engine.stats().refused, 2000);
+}
+
+#[test]
 fn a_snapshot_brings_everything_back() {
     let mut engine = engine(&Value::Null);
     for example in lines(SEQUENCES) {
@@ -466,7 +476,7 @@ fn a_snapshot_brings_everything_back() {
     let people = json!(engine.workspace().people());
     let mut other = self::engine(&Value::Null);
     other.clock().set(engine.clock().now_millis());
-    other.restore(snapshot.clone()).unwrap();
+    other.restore(&snapshot).unwrap();
     assert_eq!(json!(other.workspace().people()), people);
     // What was found by id before is found again, and what was seen is still seen.
     for engine in [&mut engine, &mut other] {
@@ -475,7 +485,7 @@ fn a_snapshot_brings_everything_back() {
         entity(engine, &event);
     }
     assert_eq!(json!(other.workspace().people()), json!(engine.workspace().people()));
-    assert!(other.restore(json!({"version": 2})).is_err());
+    assert!(other.restore(br#"{"version":2}"#).is_err());
 }
 
 #[test]
@@ -516,6 +526,60 @@ fn control_reads_and_resets() {
     assert_eq!(call("GET", "/_sandbox/stats", Value::Null).1["workspace"]["people"], 0);
     assert_eq!(call("PUT", "/_sandbox/state", state).0, 200);
     assert_eq!(call("GET", "/_sandbox/stats", Value::Null).1["workspace"]["people"], 1);
+}
+
+#[test]
+fn events_are_shown_in_the_order_of_application_with_whose_they_are() {
+    let mut engine = engine(&Value::Null);
+    let event = |who: Value, name: &str, at: i64| json!({"type": "person", "action": "event", "identifiers": who, "name": name, "timestamp": at});
+    // The visitor's event moves to the person later; its place in the order stays.
+    entity(&mut engine, &event(json!({"anonymous_id": "anon-1"}), "first", START + 9));
+    entity(&mut engine, &event(json!({"id": "u-1"}), "second", START + 5));
+    entity(&mut engine, &event(json!({"id": "u-2"}), "third", START + 1));
+    let joined = json!({"anonymous_id": "anon-1", "email": "ada@example.org"});
+    entity(&mut engine, &identify("u-1", &joined));
+    entity(&mut engine, &event(json!({"id": "u-1"}), "fourth", START));
+    entity(&mut engine, &event(json!({"anonymous_id": "anon-2"}), "fifth", START));
+    let mut events = |query: &str| {
+        let path = format!("/_sandbox/events{query}");
+        let shown = body(&engine.handle(request("GET", &path, &Value::Null)));
+        let brief = |shown: &Value| {
+            json!([
+                shown["sequence"],
+                shown["event"]["name"],
+                shown["person"]["id"],
+                shown["person"]["anonymous_ids"]
+            ])
+        };
+        shown.as_array().unwrap().iter().map(brief).collect::<Vec<_>>()
+    };
+    let ada = |sequence, name| json!([sequence, name, "u-1", ["anon-1"]]);
+    let all = [
+        ada(1, "first"),
+        ada(2, "second"),
+        json!([3, "third", "u-2", []]),
+        ada(4, "fourth"),
+        json!([5, "fifth", null, null]),
+    ];
+    assert_eq!(events(""), all);
+    assert_eq!(events("?since=1&limit=2"), all[1..3]);
+    assert_eq!(events("?since=5"), [] as [Value; 0]);
+}
+
+#[test]
+fn people_and_requests_are_read_page_by_page() {
+    let mut engine = engine(&Value::Null);
+    for n in 0..5 {
+        entity(&mut engine, &identify(&format!("u-{n}"), &json!({})));
+    }
+    let mut ids = |path: &str, name: &str| {
+        let shown = body(&engine.handle(request("GET", path, &Value::Null)));
+        shown.as_array().unwrap().iter().map(|one| one[name].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("/_sandbox/people?limit=2", "id"), ["u-0", "u-1"]);
+    assert_eq!(ids("/_sandbox/people?limit=2&after=000000000002", "id"), ["u-2", "u-3"]);
+    assert_eq!(ids("/_sandbox/people?after=000000000005", "id"), [""; 0]);
+    assert_eq!(ids("/_sandbox/requests?since=2&limit=2", "number"), [3, 4]);
 }
 
 #[test]

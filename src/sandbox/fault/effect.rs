@@ -10,6 +10,9 @@ use crate::sandbox::options::Span;
 use crate::sandbox::validate::ItemError;
 
 /// What goes wrong. Several members may be combined, such as `latency` and `status`.
+///
+/// In v1, and at `/api/v2/entity`, a request is a batch of one for `items` and `items_in_200`;
+/// `whole_batch_400` and `bad_errors` leave v1 alone, which has neither.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Effect {
@@ -79,11 +82,11 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl Effect {
-    /// Whether it does nothing to a request of which it chooses no item.
-    pub(in crate::sandbox) fn only_chooses(&self) -> bool {
-        let name = self.name();
-        let chooses = |part| matches!(part, "items" | "items_in_200" | "whole_batch_400");
-        name.split('+').all(chooses)
+    /// Whether it does nothing to a request in which it finds nothing to choose or to spoil.
+    pub(in crate::sandbox) fn is_selective(&self) -> bool {
+        self.name().split('+').all(|part| {
+            matches!(part, "none" | "items" | "items_in_200" | "whole_batch_400" | "bad_errors")
+        })
     }
 
     /// Names the effect for the request log and the counters, such as `status_503`.

@@ -1,17 +1,23 @@
 //! Which rule fires for a request.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
+use serde::Serialize;
 
 use super::matching::Seen;
 use super::{Effect, Items, RateLimit, Reset, Rule};
 use crate::sandbox::credentials::Shown;
 use crate::sandbox::options::Span;
 
+/// Credentials whose buckets a rule keeps; full ones are forgotten beyond it, which changes nothing.
+const MANY_BUCKETS: usize = 1000;
+
 /// The rules with their counters.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(in crate::sandbox) struct Faults {
     rules: Vec<Armed>,
     seed: u64,
@@ -19,11 +25,11 @@ pub(in crate::sandbox) struct Faults {
     since: i64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Armed {
     rule: Rule,
     matched: u64,
-    fired: u64,
+    fired: Arc<AtomicU64>,
     buckets: HashMap<u64, Bucket>,
 }
 
@@ -31,6 +37,22 @@ struct Armed {
 struct Bucket {
     tokens: f64,
     at: i64,
+}
+
+/// A rule in force, with its counts since the rules were set.
+#[derive(Debug, Serialize)]
+pub(in crate::sandbox) struct InForce<'a> {
+    #[serde(flatten)]
+    rule: &'a Rule,
+    counts: Counts,
+}
+
+#[derive(Debug, Serialize)]
+struct Counts {
+    /// Requests, or connections, that the rule was tried for.
+    matched: u64,
+    /// How often it fired and did something.
+    fired: u64,
 }
 
 /// A rule that fires.
@@ -41,6 +63,14 @@ pub(in crate::sandbox) struct Fired {
     pub(in crate::sandbox) effect: Effect,
     /// Decides what the effect leaves to chance.
     pub(in crate::sandbox) random: fastrand::Rng,
+    count: Arc<AtomicU64>,
+}
+
+impl Fired {
+    /// Takes the firing back: the effect found nothing to do in this request.
+    pub(in crate::sandbox) fn did_nothing(&self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What rules look at in a request.
@@ -50,12 +80,18 @@ pub(in crate::sandbox) fn seen(request: &Request<Bytes>) -> Seen<'_> {
 
 impl Faults {
     pub(in crate::sandbox) fn new(rules: Vec<Rule>, seed: u64, now: i64) -> Self {
-        let armed = |rule| Armed { rule, matched: 0, fired: 0, buckets: HashMap::new() };
+        let armed =
+            |rule| Armed { rule, matched: 0, fired: Arc::default(), buckets: HashMap::new() };
         Self { rules: rules.into_iter().map(armed).collect(), seed, since: now }
     }
 
     pub(in crate::sandbox) fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter().map(|armed| &armed.rule)
+    }
+
+    /// The rules with their counts.
+    pub(in crate::sandbox) fn in_force(&self) -> Vec<InForce<'_>> {
+        self.rules.iter().map(Armed::in_force).collect()
     }
 
     /// Decides for a request.
@@ -92,8 +128,13 @@ impl Faults {
             armed.matched += 1;
             let mut random = random(self.seed, position, armed.matched);
             if armed.is_due(elapsed, &mut random) && armed.applies(elapsed, now, headers) {
-                armed.fired += 1;
-                return Some(Fired { rule: position, effect: armed.rule.effect.clone(), random });
+                armed.fired.fetch_add(1, Ordering::Relaxed);
+                return Some(Fired {
+                    rule: position,
+                    effect: armed.rule.effect.clone(),
+                    random,
+                    count: Arc::clone(&armed.fired),
+                });
             }
         }
         None
@@ -111,6 +152,11 @@ fn random(seed: u64, position: usize, matched: u64) -> fastrand::Rng {
 }
 
 impl Armed {
+    fn in_force(&self) -> InForce<'_> {
+        let fired = self.fired.load(Ordering::Relaxed);
+        InForce { rule: &self.rule, counts: Counts { matched: self.matched, fired } }
+    }
+
     fn is_due(&self, elapsed: i64, random: &mut fastrand::Rng) -> bool {
         let when = &self.rule.when;
         let starts = when.after.map_or(0, Span::as_millis);
@@ -120,7 +166,7 @@ impl Armed {
         (starts..ends).contains(&elapsed)
             && when.first.is_none_or(|first| self.matched <= first)
             && when.every.is_none_or(|every| self.matched.is_multiple_of(every.max(1)))
-            && when.times.is_none_or(|times| self.fired < times)
+            && when.times.is_none_or(|times| self.fired.load(Ordering::Relaxed) < times)
             && when.probability.is_none_or(|share| draw < share)
     }
 
@@ -135,6 +181,9 @@ impl Armed {
         match self.rule.effect.rate_limit {
             Some(limit) => {
                 let who = shown.map_or(0, |shown| shown.fingerprint());
+                if self.buckets.len() >= MANY_BUCKETS {
+                    self.buckets.retain(|_, bucket| !bucket.is_full(limit, now));
+                }
                 let full = Bucket { tokens: limit.burst, at: now };
                 !self.buckets.entry(who).or_insert(full).take(limit, now)
             }
@@ -144,11 +193,19 @@ impl Armed {
 }
 
 impl Bucket {
-    fn take(&mut self, limit: RateLimit, now: i64) -> bool {
+    fn filled(&self, limit: RateLimit, now: i64) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "spans between requests are small")]
         let passed = now.saturating_sub(self.at).max(0) as f64 / 1000.0;
+        (self.tokens + passed * limit.per_second).min(limit.burst)
+    }
+
+    fn is_full(&self, limit: RateLimit, now: i64) -> bool {
+        self.filled(limit, now) >= limit.burst
+    }
+
+    fn take(&mut self, limit: RateLimit, now: i64) -> bool {
+        self.tokens = self.filled(limit, now);
         self.at = now;
-        self.tokens = (self.tokens + passed * limit.per_second).min(limit.burst);
         let has = self.tokens >= 1.0;
         if has {
             self.tokens -= 1.0;
@@ -158,16 +215,16 @@ impl Bucket {
 }
 
 impl Items {
-    /// Whether an item is chosen.
+    /// Whether an item is chosen; `names` tells whether it names an identifier.
     pub(in crate::sandbox) fn chooses(
         &self,
         index: usize,
-        item: &serde_json::Value,
+        names: impl Fn(&str) -> bool,
         random: &mut fastrand::Rng,
     ) -> bool {
         let draw = random.f64();
         self.indexes.as_ref().is_none_or(|indexes| indexes.contains(&index))
-            && self.person.as_ref().is_none_or(|person| super::matching::item_names(item, person))
+            && self.person.as_ref().is_none_or(|person| names(person))
             && self.probability.is_none_or(|share| draw < share)
     }
 }
@@ -228,6 +285,21 @@ mod tests {
         let seen = Seen { method: "POST", path: "/", body: b"" };
         let mut next = || faults.for_request(&seen, &HeaderMap::new(), 0).unwrap().effect.status;
         assert_eq!((next(), next()), (Some(500), Some(429)));
+    }
+
+    #[test]
+    fn each_credential_has_its_own_bucket() {
+        let rules = json!([{"do": {"rate_limit": {"per_second": 1, "burst": 1}}}]);
+        let mut faults = faults(rules, 1);
+        let seen = Seen { method: "POST", path: "/", body: b"" };
+        let mut limited = |pair: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("authorization", format!("Basic {pair}").parse().unwrap());
+            faults.for_request(&seen, &headers, 0).is_some()
+        };
+        // `one:key` and `two:key`.
+        let (one, two) = ("b25lOmtleQ==", "dHdvOmtleQ==");
+        assert_eq!([limited(one), limited(two), limited(one)], [false, false, true]);
     }
 
     #[test]

@@ -36,7 +36,6 @@ impl Effect {
     fn with_body(&self, status: u16) -> Response<Bytes> {
         match &self.body {
             Some(Value::String(text)) => answer(status, text.clone()),
-            Some(Value::Null) => answer(status, Bytes::new()),
             Some(body) => json_answer(status, body),
             None if self.html => html(status),
             None => match status {

@@ -92,18 +92,24 @@ fn temporary() -> u16 {
 
 impl<'de> Deserialize<'de> for RateLimit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        let number = |name: &str| value.get(name).and_then(Value::as_f64);
-        let per_second = value.as_f64().or_else(|| number("per_second"));
-        match per_second.filter(|rate| *rate > 0.0) {
-            Some(rate) => {
-                let burst = number("burst").unwrap_or(rate).max(1.0);
-                Ok(Self { per_second: rate, burst })
-            }
-            None => Err(D::Error::custom(
-                "rate_limit: expected requests per second, or {\"per_second\", \"burst\"}",
-            )),
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Bucket {
+            per_second: f64,
+            burst: Option<f64>,
         }
+        let value = Value::deserialize(deserializer)?;
+        let Bucket { per_second, burst } = match value.as_f64() {
+            Some(per_second) => Bucket { per_second, burst: None },
+            None => serde_json::from_value(value)
+                .map_err(|error| D::Error::custom(format_args!("rate_limit: {error}")))?,
+        };
+        if per_second <= 0.0 || burst.is_some_and(|burst| burst < 1.0) {
+            let expected = "rate_limit: expected more than 0 requests per second, and a burst of \
+                            at least 1";
+            return Err(D::Error::custom(expected));
+        }
+        Ok(Self { per_second, burst: burst.unwrap_or_else(|| per_second.max(1.0)) })
     }
 }
 

@@ -36,7 +36,11 @@ impl<'de> Deserialize<'de> for Latency {
             let p50 = serde_json::from_value(value).map_err(D::Error::custom)?;
             Pair { p50, p99: None, after: false }
         };
-        Ok(Self { p50: pair.p50, p99: pair.p99.unwrap_or(pair.p50), after: pair.after })
+        let p99 = pair.p99.unwrap_or(pair.p50);
+        if p99 < pair.p50 {
+            return Err(D::Error::custom("latency: `p99` must not be shorter than `p50`"));
+        }
+        Ok(Self { p50: pair.p50, p99, after: pair.after })
     }
 }
 

@@ -25,7 +25,8 @@ impl Match {
     }
 }
 
-fn request_names(seen: &Seen<'_>, person: &str) -> bool {
+/// Whether path or body name an identifier.
+pub(in crate::sandbox) fn request_names(seen: &Seen<'_>, person: &str) -> bool {
     let mut segments = seen.path.split('/').map(|segment| {
         percent_encoding::percent_decode_str(segment).decode_utf8_lossy().into_owned()
     });

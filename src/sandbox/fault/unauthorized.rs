@@ -30,7 +30,7 @@ impl Serialize for Unauthorized {
         let mut shown = Map::new();
         for (name, span) in [("from", self.from), ("to", self.to)] {
             if let Some(span) = span {
-                shown.insert(name.to_owned(), format!("{}ms", span.as_millis()).into());
+                shown.insert(name.to_owned(), span.to_string().into());
             }
         }
         if let Some(until) = &self.until {

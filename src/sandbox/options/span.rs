@@ -6,7 +6,11 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-/// A length of time: `200ms`, `3s`, `5m`, `1h`, or a number of milliseconds.
+/// The longest that makes sense, in seconds: a hundred years.
+const LONGEST: f64 = 100.0 * 365.0 * 86_400.0;
+
+/// A length of time: `200ms`, `3s`, `5m`, `1h`, or a number of milliseconds; exact to the
+/// microsecond.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
@@ -33,13 +37,28 @@ impl std::str::FromStr for Span {
             "h" => number * 3600.0,
             _ => return Err(wrong()),
         };
-        Duration::try_from_secs_f64(seconds).map(Self).map_err(|_| wrong())
+        if seconds > LONGEST {
+            return Err(format!("`{text}` is longer than a hundred years"));
+        }
+        let exact = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
+        let micros = (exact.as_nanos() + 500) / 1000;
+        Ok(Self(Duration::from_micros(u64::try_from(micros).map_err(|_| wrong())?)))
+    }
+}
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let micros = self.0.as_micros();
+        match micros % 1000 {
+            0 => write!(f, "{}ms", micros / 1000),
+            part => write!(f, "{}.{part:03}ms", micros / 1000),
+        }
     }
 }
 
 impl Serialize for Span {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{}ms", self.0.as_millis()))
+        serializer.collect_str(self)
     }
 }
 
@@ -62,7 +81,9 @@ mod tests {
         for (text, millis) in [("200ms", 200), ("3s", 3000), ("1.5m", 90_000), ("40", 40)] {
             assert_eq!(text.parse::<Span>().unwrap().as_millis(), millis, "{text}");
         }
+        assert_eq!("0.0015s".parse::<Span>().unwrap().to_string(), "1.500ms");
         assert!("3 days".parse::<Span>().is_err());
+        assert!("9999999999999999999s".parse::<Span>().is_err());
         assert!("-1s".parse::<Span>().is_err());
     }
 }

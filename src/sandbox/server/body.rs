@@ -10,7 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 
-use super::connection::Control;
+use super::socket::{Active, Control};
 use crate::sandbox::engine::MAX_READ_BYTES;
 
 /// The body of an answer.
@@ -38,15 +38,15 @@ pub(super) fn whole(bytes: Bytes) -> WireBody {
     Full::new(bytes).boxed_unsync()
 }
 
-/// One byte at a time.
-pub(super) fn slow(bytes: Bytes, pause: Duration) -> WireBody {
-    let stream = stream::unfold(bytes, move |mut rest| async move {
+/// One byte at a time; the request stays active meanwhile.
+pub(super) fn slow(bytes: Bytes, pause: Duration, active: Active) -> WireBody {
+    let stream = stream::unfold((bytes, active), move |(mut rest, active)| async move {
         if rest.is_empty() {
             return None;
         }
         tokio::time::sleep(pause).await;
         let first = rest.split_to(1);
-        Some((Ok(Frame::data(first)), rest))
+        Some((Ok(Frame::data(first)), (rest, active)))
     });
     StreamBody::new(stream).boxed_unsync()
 }

@@ -8,17 +8,17 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::sandbox::{RunningSandbox, Sandbox};
 
-const BATCH: &str =
+pub(super) const BATCH: &str =
     r#"{"batch":[{"type":"person","action":"identify","identifiers":{"id":"u-1"}}]}"#;
-const SOON: Duration = Duration::from_secs(5);
+pub(super) const SOON: Duration = Duration::from_secs(5);
 
-async fn sandbox(rules: Value) -> RunningSandbox {
+pub(super) async fn sandbox(rules: Value) -> RunningSandbox {
     let rules: Vec<_> = serde_json::from_value(rules).unwrap();
     Sandbox::builder().faults(rules).start().await.unwrap()
 }
@@ -30,13 +30,13 @@ fn head(body_bytes: usize) -> String {
     )
 }
 
-async fn send(stream: &mut TcpStream) {
+pub(super) async fn send(stream: &mut (impl AsyncWrite + Unpin)) {
     let text = format!("{}{BATCH}", head(BATCH.len()));
     stream.write_all(text.as_bytes()).await.unwrap();
 }
 
 /// Reads until the end; an error ends it too.
-async fn read_all(stream: &mut TcpStream) -> (String, Option<ErrorKind>) {
+pub(super) async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> (String, Option<ErrorKind>) {
     let mut all = Vec::new();
     let mut chunk = [0; 4096];
     loop {
@@ -64,7 +64,7 @@ async fn read_answer(stream: &mut TcpStream) -> String {
     }
 }
 
-async fn connect(sandbox: &RunningSandbox) -> TcpStream {
+pub(super) async fn connect(sandbox: &RunningSandbox) -> TcpStream {
     TcpStream::connect(sandbox.addr()).await.unwrap()
 }
 
@@ -195,6 +195,50 @@ async fn idle_connections_are_closed_after_the_answer() {
 }
 
 #[tokio::test]
+async fn a_request_that_follows_at_once_keeps_a_connection_that_closes_when_idle() {
+    let sandbox = sandbox(json!([{"do": {"close_idle": "10m"}}])).await;
+    let mut stream = connect(&sandbox).await;
+    for _ in 0..3 {
+        send(&mut stream).await;
+        assert!(read_answer(&mut stream).await.ends_with("{}\n"));
+    }
+    assert_eq!(sandbox.stats().connections, 1);
+    timeout(SOON, sandbox.shutdown()).await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_beyond_the_bound_are_closed_and_counted_and_others_served() {
+    let mut options = crate::sandbox::Options::default();
+    options.set("max_connections=3").unwrap();
+    let sandbox = Sandbox::builder().options(options).start().await.unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..3 {
+        let mut stream = connect(&sandbox).await;
+        send(&mut stream).await;
+        assert!(read_answer(&mut stream).await.contains("200 OK"));
+        idle.push(stream);
+    }
+    let (answer, _) = read_all(&mut connect(&sandbox).await).await;
+    assert_eq!(answer, "");
+    assert_eq!(sandbox.stats().connections_refused, 1);
+    send(&mut idle[1]).await;
+    assert!(read_answer(&mut idle[1]).await.contains("200 OK"));
+    // A place is free again as soon as the sandbox has seen one of them go.
+    drop(idle.pop());
+    loop {
+        let mut stream = connect(&sandbox).await;
+        let refused = sandbox.stats().connections_refused;
+        if stream.write_all(b"GET /_sandbox/stats HTTP/1.0\r\n\r\n").await.is_ok()
+            && read_all(&mut stream).await.0.contains("200 OK")
+        {
+            break;
+        }
+        assert!(sandbox.stats().connections_refused >= refused);
+    }
+    sandbox.shutdown().await;
+}
+
+#[tokio::test]
 async fn no_more_than_four_mebibytes_are_read() {
     let sandbox = sandbox(json!([])).await;
     let mut stream = connect(&sandbox).await;
@@ -246,4 +290,35 @@ async fn an_interrupted_body_changes_nothing() {
     assert!(!answer.contains("200"), "{answer}");
     assert_eq!(sandbox.stats().requests, 0);
     sandbox.shutdown().await;
+}
+
+#[tokio::test]
+async fn faults_of_the_connection_hold_for_http_2() {
+    let rules = json!([
+        {"when": {"first": 1}, "do": {"hang": true}},
+        {"when": {"times": 1}, "do": {"close_idle": "1ms"}},
+        {"do": {"reset": "after_request"}},
+    ]);
+    let sandbox = sandbox(rules).await;
+    let request = || {
+        Request::post(format!("{}/api/v2/batch", sandbox.base_url()))
+            .header("authorization", "Basic czprZXk=")
+            .body(Full::new(Bytes::from(BATCH)))
+            .unwrap()
+    };
+    let io = TokioIo::new(connect(&sandbox).await);
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let hanging = tokio::spawn(sender.send_request(request()));
+    while sandbox.stats().requests == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The hanging request is not idle: the connection stays for others.
+    assert_eq!(sender.send_request(request()).await.unwrap().status(), StatusCode::OK);
+    assert!(sender.send_request(request()).await.is_err());
+    assert!(hanging.await.unwrap().is_err());
+    assert!(timeout(SOON, driver).await.unwrap().unwrap().is_err());
+    assert_eq!(json!(sandbox.stats().statuses), json!({"0": 2, "200": 1}));
+    timeout(SOON, sandbox.shutdown()).await.unwrap();
 }

@@ -82,6 +82,12 @@ impl Workspace {
         let all = self.state.visitors.iter().map(|(id, visitor)| (id.clone(), kept(visitor)));
         all.filter(|(_, events)| !events.is_empty()).collect()
     }
+
+    /// Iterates over the visitors' unattached events that are still kept.
+    pub(super) fn unattached_events(&self, now: Seconds) -> impl Iterator<Item = &StoredEvent> {
+        let events = self.state.visitors.values().flat_map(|visitor| &visitor.events);
+        events.filter(move |event| is_kept(event, now))
+    }
 }
 
 fn is_kept(event: &StoredEvent, now: Seconds) -> bool {

@@ -1,6 +1,7 @@
 //! Events, page views, and screen views: whose they are, and whether they were seen before.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::{ActivityKind, Received, Workspace};
@@ -13,7 +14,8 @@ const FRESH: f64 = 72.0 * 3600.0;
 /// An event as the workspace keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredEvent {
-    /// Counts all stored events of the workspace from 1.
+    /// Counts all stored events of the workspace from 1, in the order in which they were applied.
+    /// It stays with the event when a merge, or a visitor who is identified, moves it.
     pub sequence: u64,
     /// What it is.
     pub kind: EventKind,
@@ -26,13 +28,38 @@ pub struct StoredEvent {
     /// When it was received.
     pub received_at: Seconds,
     /// The data as sent.
-    pub data: Map<String, Value>,
+    pub data: Data,
     /// Whether it was older than 72 hours.
     pub late: bool,
     /// The visitor, if it was sent for one.
     pub anonymous_id: Option<String>,
     /// The request that brought it.
     pub request: u64,
+}
+
+/// The data of a stored event, as compact JSON: a workspace may hold a million of them, and a tree
+/// takes ten times the room.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Data(Box<RawValue>);
+
+impl Data {
+    /// Returns it as JSON text.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        self.0.get()
+    }
+
+    fn of(data: &Map<String, Value>) -> Self {
+        let raw = serde_json::value::to_raw_value(data);
+        Self(raw.unwrap_or_else(|_| RawValue::NULL.to_owned()))
+    }
+}
+
+impl PartialEq for Data {
+    fn eq(&self, other: &Self) -> bool {
+        self.json() == other.json()
+    }
 }
 
 impl Workspace {
@@ -55,12 +82,16 @@ impl Workspace {
         }
         if let Some(id) = event.id
             && !self.state.seen.insert(id)
-            && received.dedupe
         {
-            let detail = format!("event id {} was seen before", ulid_text(id));
-            self.log(received, ActivityKind::DuplicateEvent, person, detail);
-            return;
+            if received.dedupe {
+                let detail = format!("event id {} was seen before", ulid_text(id));
+                self.log(received, ActivityKind::DuplicateEvent, person, detail);
+                return;
+            }
+            self.state.duplicates_stored += 1;
         }
+        // Customer.io calls an event with a recipient and nobody behind it an invite.
+        let invites = event.attributes.contains_key("recipient");
         let stored = self.stored(received, event);
         if stored.late {
             let detail = "older than 72 hours: cannot trigger campaigns";
@@ -79,8 +110,7 @@ impl Workspace {
                     self.add_event(&cio_id, stored);
                 }
             }
-            // Customer.io calls an event with a recipient and nobody behind it an invite.
-            None if stored.data.contains_key("recipient") => self.state.invites.push(stored),
+            None if invites => self.state.invites.push(stored),
             None => self.keep_unattached("", stored, received.at),
         }
     }
@@ -101,7 +131,7 @@ impl Workspace {
             id: event.id.map(ulid_text),
             timestamp,
             received_at: received.at,
-            data: event.attributes,
+            data: Data::of(&event.attributes),
             late: received.at.since(timestamp) > FRESH,
             anonymous_id: None,
             request: received.request,

@@ -1,6 +1,7 @@
 //! The people and the indexes by which they are found.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -60,16 +61,21 @@ pub(super) struct People {
     by_device: HashMap<String, String>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Stored {
     made: u64,
     people: Vec<Person>,
 }
 
+#[derive(Serialize)]
+struct Kept<'a> {
+    made: u64,
+    people: Vec<&'a Person>,
+}
+
 impl Serialize for People {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let people = self.people.values().cloned().collect();
-        Stored { made: self.made, people }.serialize(serializer)
+        Kept { made: self.made, people: self.people.values().collect() }.serialize(serializer)
     }
 }
 
@@ -138,6 +144,12 @@ impl People {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Person> {
         self.people.values()
+    }
+
+    /// Iterates behind a `cio_id`.
+    pub(super) fn after<'a>(&'a self, cio_id: &str) -> impl Iterator<Item = &'a Person> + use<'a> {
+        let bounds = (Bound::Excluded(cio_id), Bound::Unbounded);
+        self.people.range::<str, _>(bounds).map(|(_, person)| person)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -130,7 +130,8 @@ proptest! {
             check(&workspace);
         }
         let mut restored = Workspace::new(Options::default(), 1);
-        restored.restore(workspace.snapshot().unwrap()).unwrap();
+        let snapshot = serde_json::to_string(workspace.snapshot()).unwrap();
+        restored.restore(serde_json::from_str(&snapshot).unwrap());
         check(&restored);
         prop_assert_eq!(restored.people(), workspace.people());
         prop_assert_eq!(restored.objects(), workspace.objects());

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Activity, Attribute, Object, Person, StoredEvent, Workspace};
+use super::{Activity, ActivityKind, Attribute, Object, Person, State, StoredEvent, Workspace};
 use crate::sandbox::clock::Seconds;
 use crate::sandbox::operation::{Device, Identifier, ObjectIdentifier};
 
@@ -81,6 +81,43 @@ pub struct RelationView {
     pub attributes: Map<String, Value>,
 }
 
+/// An event with whose it is.
+#[derive(Clone, Debug, Serialize)]
+pub struct EventView<'a> {
+    /// The event's number in the order of application.
+    pub sequence: u64,
+    /// Customer.io's id of the person; none if the event belongs to nobody.
+    pub cio_id: Option<&'a str>,
+    /// The person's other identifiers, as they are now.
+    pub person: Option<Owner<'a>>,
+    /// The event.
+    pub event: &'a StoredEvent,
+}
+
+/// The identifiers of the person whose event is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct Owner<'a> {
+    /// The sender's id.
+    pub id: Option<&'a str>,
+    /// The e-mail address.
+    pub email: Option<&'a str>,
+    /// The phone number.
+    pub phone: Option<&'a str>,
+    /// Visitors that turned out to be this person.
+    pub anonymous_ids: &'a BTreeSet<String>,
+}
+
+impl<'a> Owner<'a> {
+    fn of(person: &'a Person) -> Self {
+        Self {
+            id: person.id.as_deref(),
+            email: person.email.as_deref(),
+            phone: person.phone.as_deref(),
+            anonymous_ids: &person.anonymous_ids,
+        }
+    }
+}
+
 /// Counts of a workspace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
@@ -90,6 +127,10 @@ pub struct Counts {
     pub objects: usize,
     /// Events that were stored, wherever they are now.
     pub events: u64,
+    /// Events that were ignored because their `id` was seen before.
+    pub duplicates_ignored: u64,
+    /// Events that were stored although their `id` was seen before: de-duplication was off.
+    pub duplicates_stored: u64,
     /// Operations that were applied.
     pub operations: u64,
     /// Entries of the activity log by kind.
@@ -103,9 +144,10 @@ impl Workspace {
         self.state.people.iter().map(|person| self.view(person)).collect()
     }
 
-    /// Returns those whose identifiers contain `text`, at most `limit`.
+    /// Returns those whose identifiers contain `text` and whose `cio_id` is behind `after`, in
+    /// order of creation, at most `limit`.
     #[must_use]
-    pub fn search(&self, text: &str, limit: usize) -> Vec<PersonView> {
+    pub fn search(&self, text: &str, after: &str, limit: usize) -> Vec<PersonView> {
         let text = text.to_lowercase();
         let matches = |person: &&Person| {
             let identifiers = person.identifiers();
@@ -114,7 +156,7 @@ impl Workspace {
                 || values.any(|value| value.to_lowercase().contains(&text))
                 || person.anonymous_ids.iter().any(|id| id.to_lowercase().contains(&text))
         };
-        let found = self.state.people.iter().filter(matches).take(limit);
+        let found = self.state.people.after(after).filter(matches).take(limit);
         found.map(|person| self.view(person)).collect()
     }
 
@@ -171,21 +213,40 @@ impl Workspace {
         self.state.objects.get(&self.find_object(object)?)
     }
 
-    /// Returns the stored events of everybody with a sequence above `since`, with the person's
-    /// `cio_id` (`None`: unattached).
+    /// Returns the stored events of everybody with a sequence above `since`, in the order in which
+    /// they were applied, at most `limit`.
     #[must_use]
-    pub fn events_since(&self, since: u64, now: Seconds) -> Vec<(Option<String>, StoredEvent)> {
-        let of_people = self.state.people.iter().flat_map(|person| {
-            person.events.iter().map(|event| (Some(person.cio_id.clone()), event.clone()))
-        });
-        let unattached = self.unattached(now).into_values().flatten().map(|event| (None, event));
-        let mut all: Vec<_> = of_people
+    pub fn events_since<'a>(
+        &'a self,
+        since: u64,
+        limit: usize,
+        now: Seconds,
+    ) -> Vec<EventView<'a>> {
+        let of_people = self
+            .state
+            .people
+            .iter()
+            .flat_map(|person| person.events.iter().map(move |event| (Some(person), event)));
+        let unattached = self.unattached_events(now).map(|event| (None, event));
+        let invites = self.state.invites.iter().map(|event| (None, event));
+        let mut all: Vec<(Option<&Person>, &StoredEvent)> = of_people
             .chain(unattached)
-            .chain(self.state.invites.iter().map(|event| (None, event.clone())))
+            .chain(invites)
             .filter(|(_, event)| event.sequence > since)
             .collect();
-        all.sort_by_key(|(_, event)| event.sequence);
-        all
+        if limit < all.len() {
+            // A page must not cost the sorting of everything behind it.
+            all.select_nth_unstable_by_key(limit, |(_, event)| event.sequence);
+            all.truncate(limit);
+        }
+        all.sort_unstable_by_key(|(_, event)| event.sequence);
+        let view = |(person, event): (Option<&'a Person>, &'a StoredEvent)| EventView {
+            sequence: event.sequence,
+            cio_id: person.map(|person| person.cio_id.as_str()),
+            person: person.map(Owner::of),
+            event,
+        };
+        all.into_iter().map(view).collect()
     }
 
     /// Returns the kept entries of the activity log.
@@ -222,7 +283,10 @@ impl Workspace {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let activity = self.state.activity.counts.iter();
+        let ignored = self.state.activity.counts.get(&ActivityKind::DuplicateEvent);
         Counts {
+            duplicates_ignored: ignored.copied().unwrap_or_default(),
+            duplicates_stored: self.state.duplicates_stored,
             people: self.state.people.len(),
             objects: self.state.objects.len(),
             events: self.state.events_stored,
@@ -231,25 +295,15 @@ impl Workspace {
         }
     }
 
-    /// Returns everything as JSON that [`Workspace::restore`] reads.
-    ///
-    /// # Errors
-    ///
-    /// None in practice; JSON's.
-    pub fn snapshot(&self) -> serde_json::Result<Value> {
-        serde_json::to_value(&self.state)
+    /// Returns everything, as [`Workspace::restore`] takes it.
+    pub(in crate::sandbox) fn snapshot(&self) -> &State {
+        &self.state
     }
 
     /// Replaces everything by a snapshot. Operations that wait to be applied are dropped.
-    ///
-    /// # Errors
-    ///
-    /// When the JSON is no snapshot; nothing has changed then.
-    pub fn restore(&mut self, snapshot: Value) -> serde_json::Result<()> {
-        let state = serde_json::from_value(snapshot)?;
+    pub(in crate::sandbox) fn restore(&mut self, state: State) {
         self.clear();
         self.state = state;
         self.index_objects();
-        Ok(())
     }
 }
