@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 
 use super::super::progress::Load;
 use super::{Courier, Read};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Reason, ReasonCode};
 
 impl Courier {
     pub(super) fn read(&mut self) {
@@ -42,8 +42,8 @@ impl Courier {
         }
         for (sequence, stored) in events {
             if stored.operations.is_empty() {
-                // Nothing to send is nothing to wait for.
-                self.settling.end(sequence, Outcome::Delivered);
+                let reason = Reason::new(ReasonCode::Internal, "its row in the buffer is damaged");
+                self.settling.end(sequence, Outcome::Rejected(reason));
                 continue;
             }
             self.events.insert(sequence, stored.operations.len());
