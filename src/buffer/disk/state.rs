@@ -437,7 +437,7 @@ impl State {
             return false;
         }
         let before = self.held.range(..=sequence).next_back();
-        !before.is_some_and(|(first, held)| sequence - first < held.weights.len() as u64)
+        before.is_none_or(|(first, held)| sequence - first >= held.weights.len() as u64)
     }
 
     /// Settles events; those that do not wait are ignored.
