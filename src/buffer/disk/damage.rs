@@ -80,7 +80,12 @@ impl Shared {
         let file = self.store.file.display();
         let text = format!("{file}: {failure}; {REMEDY}");
         if self.state().damage.replace(text).is_none() {
-            tracing::error!(%file, error = %failure, help = REMEDY, "The buffer is damaged; reading stops there, and new events are refused.");
+            tracing::error!(
+                %file,
+                error = %failure,
+                help = REMEDY,
+                "The buffer is damaged; reading stops there, and new events are refused.",
+            );
         }
         self.room.notify_one();
     }

@@ -1,4 +1,5 @@
-//! What the buffer knows in memory: who waits, what was read and not settled, what is to be written.
+//! What the buffer knows in memory: who waits, what was read and not settled, what is to be
+//! written.
 //!
 //! Everything here is decided under one short lock; nothing here touches the disk.
 
