@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread::spawn;
@@ -76,6 +78,20 @@ fn resume(lives: &Lives) {
     assert_eq!(lives.ask("POST", "/resume").expect("resume").status, 200);
 }
 
+/// Lets no file grow beyond so many bytes.
+fn file_limit(bytes: u64) -> Vec<String> {
+    // Without the signal, a write beyond the limit fails like one to a full disk.
+    let silent = ["sh", "-c", "trap '' XFSZ; exec \"$@\"", "sh", "prlimit"].map(str::to_owned);
+    silent.into_iter().chain([format!("--fsize={bytes}:unlimited")]).collect()
+}
+
+/// Puts a file system of so many bytes in the place of a folder, for the process alone.
+fn small_disk(bytes: u64, folder: &Path) -> Vec<String> {
+    let mount = format!("mount -t tmpfs -o size={bytes} tmpfs \"$0\" && exec \"$@\"");
+    let folder = folder.display().to_string();
+    ["unshare", "--map-root-user", "--mount", "sh", "-c", &mount, &folder].map(str::to_owned).into()
+}
+
 /// Lets files of the running process grow without a bound.
 fn lift_limit(pid: u32) {
     let status = Command::new("prlimit")
@@ -88,7 +104,7 @@ fn lift_limit(pid: u32) {
 #[test]
 fn a_full_disk_refuses_with_a_reason_delivers_what_is_stored_and_goes_on_by_itself() {
     let mut lives = Lives::new(&json!({}));
-    lives.limits = vec!["--fsize=6000000:unlimited".to_owned()];
+    lives.within = file_limit(6_000_000);
     lives.start();
     let mut sender = Sender::to(&lives);
 
@@ -128,10 +144,44 @@ fn a_full_disk_refuses_with_a_reason_delivers_what_is_stored_and_goes_on_by_itse
 }
 
 #[test]
+fn a_full_file_system_is_emptied_from_within_and_takes_events_again() {
+    let mut lives = Lives::new(&json!({}));
+    fs::create_dir(lives.data()).expect("make the data directory");
+    lives.within = small_disk(12_000_000, &lives.data());
+    let [program, args @ ..] = lives.within.as_slice() else { panic!("no command") };
+    if !Command::new(program).args(args).arg("true").status().is_ok_and(|s| s.success()) {
+        // Not by a macro, whose output nobody sees if the test passes.
+        let text =
+            "SKIPPED: no file system can be mounted here; run as root, or allow user namespaces\n";
+        std::io::stderr().write_all(text.as_bytes()).expect("write to standard error");
+        return;
+    }
+    lives.start();
+    let mut sender = Sender::to(&lives);
+    for _ in 0..3 {
+        pause(&lives);
+        assert_refused_for_now(&sender.send_until_refused());
+        eventually("it says that it cannot take events", || !lives.is_ready());
+        assert_ne!(lives.status()["ledger"]["buffered"], 0);
+        // Nobody makes room but delivery, which cannot write without some.
+        resume(&lives);
+        lives.settled();
+        sender.check(&lives);
+        eventually("it takes events again", || sender.send().status == 200);
+        eventually("it says so", || lives.is_ready());
+    }
+    let status = lives.settled();
+    assert_eq!(status["all_lives"]["gap"], 0, "{status}");
+    assert_eq!(status["all_lives"]["delivered"], sender.safe.len(), "{status}");
+    assert_eq!(lives.stop().0.code(), Some(0));
+    sender.check(&lives);
+}
+
+#[test]
 fn kills_on_a_disk_that_is_full_again_and_again_lose_nothing() {
     let schedule = Schedule {
         kills: 6,
-        limits: vec!["--fsize=4500000:unlimited".to_owned()],
+        within: file_limit(4_500_000),
         padding: 20_000,
         until_full: true,
         // Much slower than the clients.
@@ -187,7 +237,7 @@ fn a_buffer_at_its_bound_refuses_at_once_or_lets_the_sender_wait() {
 }
 
 /// Returns a command that runs as a user whom permissions bind, which they do not for root.
-fn as_nobody(program: &std::path::Path) -> Command {
+fn as_nobody(program: &Path) -> Command {
     let is_root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
     if !is_root {
         return Command::new(program);
@@ -200,7 +250,7 @@ fn as_nobody(program: &std::path::Path) -> Command {
 #[test]
 fn a_data_directory_that_cannot_be_written_is_told_at_the_start() {
     let lives = Lives::new(&json!({}));
-    let open = |path: &std::path::Path, mode| {
+    let open = |path: &Path, mode| {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("change a mode");
     };
     // Where the build put it, nobody else may look.

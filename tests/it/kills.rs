@@ -59,8 +59,8 @@ pub struct Schedule {
     pub outcast: Option<&'static str>,
     /// Laid over the configuration.
     pub config: Value,
-    /// Arguments of `prlimit` for every life.
-    pub limits: Vec<String>,
+    /// See [`Lives::within`].
+    pub within: Vec<String>,
     /// Bytes by which every event is larger than it has to be.
     pub padding: usize,
     /// Whether lives go on until there is no more room.
@@ -71,8 +71,8 @@ impl Default for Schedule {
     fn default() -> Self {
         // Answers take a while, so that every life leaves something behind.
         let faults = json!([{"do": {"latency": {"p50": "4ms", "p99": "60ms"}}}]);
-        let (config, limits) = (json!({}), Vec::new());
-        Self { kills: 50, faults, outcast: None, config, limits, padding: 0, until_full: false }
+        let (config, within) = (json!({}), Vec::new());
+        Self { kills: 50, faults, outcast: None, config, within, padding: 0, until_full: false }
     }
 }
 
@@ -82,7 +82,7 @@ pub fn kill_under_load(schedule: &Schedule) -> Sent {
     println!("again with KILL_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut lives = Lives::beside(Sandbox::builder().seed(seed), &schedule.config);
-    lives.limits.clone_from(&schedule.limits);
+    lives.within.clone_from(&schedule.within);
     lives.set_faults(&schedule.faults);
     let load = Load::start(lives.gateway, seed, schedule.outcast, schedule.padding);
     let watch = Watch::start(&lives);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -28,8 +28,9 @@ pub struct Lives {
     pub gateway: SocketAddr,
     pub admin: SocketAddr,
     pub sandbox: RunningSandbox,
-    /// `prlimit` arguments for every further life, such as `--fsize=1000000`.
-    pub limits: Vec<String>,
+    /// A command that runs every further life with something changed around it, and replaces itself
+    /// by it.
+    pub within: Vec<String>,
     run: Option<Running>,
     _runtime: Runtime,
 }
@@ -108,7 +109,7 @@ impl Lives {
         });
         lay_over(&mut config, more);
         let lives =
-            Self { dir, gateway, admin, sandbox, limits: Vec::new(), run: None, _runtime: runtime };
+            Self { dir, gateway, admin, sandbox, within: Vec::new(), run: None, _runtime: runtime };
         // JSON is YAML.
         fs::write(lives.config(), config.to_string()).expect("write the configuration");
         lives
@@ -126,12 +127,10 @@ impl Lives {
     pub fn spawn(&mut self) {
         assert!(self.run.is_none(), "one life at a time");
         let mut command = binary();
-        if !self.limits.is_empty() {
+        if let Some((first, rest)) = self.within.split_first() {
             let program = command.get_program().to_owned();
-            // Without the signal, a write beyond the limit fails like one to a full disk.
-            command = std::process::Command::new("sh");
-            command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", "prlimit"]);
-            command.args(&self.limits).arg(program).env("NO_COLOR", "1");
+            command = Command::new(first);
+            command.args(rest).arg(program).env("NO_COLOR", "1").env_remove("RUST_LOG");
         }
         command.args(["run", "-c"]).arg(self.config());
         self.run = Some(Running::spawn(command));
