@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -52,6 +53,7 @@ pub fn free_address() -> SocketAddr {
 pub struct Running {
     child: Child,
     stderr: Arc<Mutex<String>>,
+    listener: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -73,12 +75,12 @@ impl Running {
         let stderr = Arc::new(Mutex::new(String::new()));
         let pipe = child.stderr.take().expect("stderr is piped");
         let text = Arc::clone(&stderr);
-        std::thread::spawn(move || {
+        let listener = std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 text.lock().expect("not poisoned").push_str(&(line + "\n"));
             }
         });
-        Self { child, stderr }
+        Self { child, stderr, listener: Some(listener) }
     }
 
     /// Returns what the process said so far.
@@ -116,6 +118,10 @@ impl Running {
             status = self.child.try_wait().expect("ask for the process");
             status.is_some()
         });
+        // So that nothing is missing in what it said.
+        if let Some(listener) = self.listener.take() {
+            listener.join().expect("listen to the process");
+        }
         status.expect("it ended")
     }
 
