@@ -18,5 +18,6 @@ mod lifecycle;
 mod marker;
 mod parity;
 mod reload;
+mod replay;
 mod sdk;
 mod support;
