@@ -92,8 +92,11 @@ fn batch(person: &str, numbers: std::ops::Range<u64>) -> Batch {
             "messageId": format!("{person}-{n}"), "originalTimestamp": "2026-01-01T00:00:00.000Z",
             "properties": {"n": n}})
     };
-    let element =
-        |(position, n)| Incoming { json: Ok(Bytes::from(event(n).to_string())), position };
+    let element = |(position, n)| Incoming {
+        json: Ok(Bytes::from(event(n).to_string())),
+        position,
+        replay: None,
+    };
     Batch {
         elements: (0..).zip(numbers).map(element).collect(),
         set_type: None,
