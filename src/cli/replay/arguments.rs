@@ -48,7 +48,8 @@ mod tests {
         let at = |text: &str| since(text).map(|at| at.to_rfc3339());
         assert_eq!(at("2026-01-31").unwrap(), "2026-01-31T00:00:00+00:00");
         assert_eq!(at("2026-01-31T01:00:00+01:00").unwrap(), "2026-01-31T00:00:00+00:00");
-        let week = Utc::now() - since("7d").unwrap();
+        let since_then = since("7d").unwrap();
+        let week = Utc::now() - since_then;
         assert_eq!(week.num_days(), 7);
         for wrong in ["", "d", "7", "-7d", "7é", "99999999999999999d", "yesterday", "2026-13-01"] {
             assert!(since(wrong).is_err(), "{wrong}");
