@@ -139,6 +139,8 @@ pub struct Drained {
     pub undelivered: u64,
     /// Whether these survive the end of the process.
     pub durable: bool,
+    /// What is wrong with the buffer, if so and the next start will not deliver them by itself.
+    pub trouble: Option<String>,
     /// The final account.
     pub ledger: LedgerSnapshot,
 }
@@ -286,10 +288,15 @@ impl CustomerIoSink {
             // Its drop would wait for the same write.
             std::mem::forget(Arc::clone(&shared.buffer));
         }
+        let (stats, durable) = (shared.buffer.stats(), shared.buffer.durable());
+        // A ledger of all lives is kept where events should survive.
+        let kept = durable || shared.buffer.all_lives().is_none();
+        let trouble = stats.unavailable.filter(|_| stats.damaged || !kept);
         Drained {
             stored,
-            undelivered: shared.buffer.stats().events,
-            durable: shared.buffer.durable(),
+            undelivered: stats.events,
+            durable,
+            trouble,
             ledger: shared.ledger.snapshot(),
         }
     }
@@ -392,12 +399,13 @@ impl SinkHandle {
     pub fn stats(&self) -> SinkStats {
         let shared = &*self.shared;
         let buffer = shared.buffer.stats();
+        let damaged = buffer.damaged;
         SinkStats {
             ledger: shared.ledger.snapshot(),
             all_lives: shared.buffer.all_lives(),
             unavailable: self.unavailable_with(&buffer),
             buffer,
-            delivery: shared.delivery.status(),
+            delivery: with_damage(shared.delivery.status(), damaged),
             mapping_worked: shared.busy.total(),
             mapping_threads: shared.threads,
             script_hash: Arc::from(shared.rules.load().mapping.hash()),
@@ -420,6 +428,18 @@ impl Default for SinkStats {
             unavailable: Vec::new(),
         }
     }
+}
+
+/// Delivery that has nothing to send since the buffer cannot be read is held.
+fn with_damage(status: DeliveryStatus, damaged: bool) -> DeliveryStatus {
+    if damaged && status.state == "sending" {
+        return DeliveryStatus {
+            state: "held",
+            reason: Some("buffer_damaged".to_owned()),
+            ..status
+        };
+    }
+    status
 }
 
 fn cores() -> usize {

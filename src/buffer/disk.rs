@@ -41,9 +41,11 @@ mod damage;
 mod fetch;
 mod inspect;
 mod meta;
+mod presence;
 mod reader;
 mod reserve;
 mod row;
+mod salvage;
 mod shared;
 mod state;
 mod store;
@@ -61,6 +63,7 @@ use tokio::sync::oneshot;
 
 use self::append::Line;
 use self::meta::FORMAT;
+use self::presence::Presence;
 use self::reader::{Portion, Reader};
 use self::reserve::Reserve;
 use self::shared::Shared;
@@ -73,7 +76,8 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::outcome::{LedgerSnapshot, Outcome, Tally};
 
 pub use self::backend::BackendFactory;
-pub use self::inspect::{Inspection, export, inspect};
+pub use self::inspect::{Exported, Inspection, export, inspect, verify};
+pub use self::salvage::{DamagedRow, salvage};
 
 /// Name of the database within the folder.
 const FILE: &str = "events.redb";
@@ -119,7 +123,10 @@ impl DiskBuffer {
         })?;
         create::create(&file).map_err(|failure| vec![diagnostic(&failure, &file)])?;
         let reserve = Reserve::new(Some(options.dir.join(RESERVE)));
-        Self::open_store(&options, Store::new(file.clone(), backend::file(&file), reserve))
+        let presence = Arc::new(Presence::new(&file));
+        let mut store = Store::new(file, backend::file(&presence), reserve);
+        store.presence = Some(presence);
+        Self::open_store(&options, store)
     }
 
     /// Opens a buffer over another storage than a file; for tests of its failures.
@@ -133,6 +140,7 @@ impl DiskBuffer {
     }
 
     fn open_store(options: &DiskOptions, store: Store) -> Result<Self, Vec<Diagnostic>> {
+        let mut refusing = None;
         let meta = match store.open() {
             Err(Failure::Corrupt(why)) if options.on_corruption == OnCorruption::SetAside => {
                 store.close();
@@ -140,20 +148,33 @@ impl DiskBuffer {
                     let failure = Failure::Io(format!("it cannot be set aside: {error}"));
                     vec![diagnostic(&failure, &store.file)]
                 })?;
+                if let Some(presence) = &store.presence {
+                    presence.forget();
+                    let created = create::create(&store.file);
+                    created.map_err(|failure| vec![diagnostic(&failure, &store.file)])?;
+                }
                 store.open()
+            }
+            Err(Failure::Full(_)) => {
+                store.reserve.release();
+                store.open().or_else(|failure| {
+                    // What is stored is delivered, which makes room; nothing is taken meanwhile.
+                    let meta = store.open_view()?;
+                    refusing = Some(failure);
+                    Ok(meta)
+                })
             }
             opened => opened,
         };
         let meta = meta.map_err(|failure| vec![diagnostic(&failure, &store.file)])?;
         let mut state = State::new(options.max_size, options.when_full, meta.clone());
-        if let Ok(Some(raw)) = store.row_from(0)
-            && let Ok(found) = raw.check()
-        {
-            state.starts_with(found.oldest());
+        if let Ok(Some(raw)) = store.row_from(0) {
+            let oldest = raw.check().map_or_else(|_| salvage::oldest(&raw), |found| found.oldest());
+            state.starts_with(oldest);
         }
         let shared = Arc::new(Shared::new(store, state, options.on_corruption));
         let mut writer = Writer::new(Arc::clone(&shared), meta);
-        if let Err(failure) = shared.store.reserve.ensure() {
+        if let Some(failure) = refusing.or_else(|| shared.store.reserve.ensure().err()) {
             writer.begin_refusing(&failure);
         }
         let writer = std::thread::Builder::new()
@@ -267,7 +288,7 @@ impl Buffer for DiskBuffer {
     }
 
     fn durable(&self) -> bool {
-        true
+        self.shared.store.check_presence().is_ok()
     }
 }
 

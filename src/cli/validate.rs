@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use rudder_customerio::buffer::disk;
 use rudder_customerio::config::{BufferKind, Config, LoadMode};
-use rudder_customerio::data_dir::{DataDir, Holder};
+use rudder_customerio::data_dir::{self, DataDir, Holder};
 use rudder_customerio::delivery::client::Client;
 use rudder_customerio::diagnostic::{Diagnostic, Place};
 use rudder_customerio::mapping::{self, Mapping, Scripts};
@@ -38,8 +38,9 @@ pub fn run(args: ValidateArgs, globals: &Globals) -> ExitCode {
     let mut checks = Checks { color: globals.color, invalid: 0, failed: 0 };
     let Some(config) = checks.configuration(globals) else { return checks.end() };
     checks.scripts(&config);
-    checks.data_dir(&config.data_dir, &config.dead_letters.dir);
-    checks.buffer(&config);
+    if checks.data_dir(&config.data_dir, &config.dead_letters.dir) {
+        checks.buffer(&config);
+    }
     if checks.client(&config) && args.online {
         checks.online(&config);
     }
@@ -120,8 +121,14 @@ impl Checks {
         }
     }
 
-    /// Makes and removes a file in the directory, or where `run` would create it.
-    fn data_dir(&mut self, dir: &Path, dead_letters: &Path) {
+    /// Makes and removes a file in the directory, or where `run` would create it. Tells whether there
+    /// can be anything in it.
+    fn data_dir(&mut self, dir: &Path, dead_letters: &Path) -> bool {
+        if let Err(fault) = data_dir::check(dir) {
+            self.failed += 1;
+            output::report(&[fault], self.color);
+            return false;
+        }
         let folder = dir.join(dead_letters);
         let there = folder.ancestors().find(|folder| super::exists(folder));
         let there = there.unwrap_or(Path::new("."));
@@ -140,6 +147,7 @@ impl Checks {
                 output::report(&[fault], self.color);
             }
         }
+        true
     }
 
     /// Looks into the buffer, unless a running process works with it.
@@ -167,7 +175,14 @@ impl Checks {
         match found {
             Ok(found) => {
                 let events = count(usize::try_from(found.events).unwrap_or(usize::MAX), "event");
-                self.good(&format!("buffer {}: {events} waiting", dir.display()));
+                if found.damaged.is_empty() {
+                    return self.good(&format!("buffer {}: {events} waiting", dir.display()));
+                }
+                self.failed += found.damaged.len();
+                for row in &found.damaged {
+                    let row = super::buffer::damaged(row);
+                    self.bad(&format!("buffer {}: damaged {row}", dir.display()));
+                }
             }
             Err(fault) => {
                 self.failed += 1;
@@ -233,8 +248,13 @@ mod tests {
 
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        checks.data_dir(&file, Path::new("dead"));
+        assert!(!checks.data_dir(&file, Path::new("dead")));
         assert_eq!(checks.failed, 1);
+
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("nothing"), &link).unwrap();
+        assert!(!checks.data_dir(&link, Path::new("dead")));
+        assert_eq!(checks.failed, 2);
     }
 
     #[test]

@@ -105,12 +105,21 @@ fn export_ledger(ledger: &LedgerSnapshot) {
     let sum = |kinds: &[OutcomeKind]| kinds.iter().map(|kind| ledger.total(*kind)).sum();
     let by_rule = [OutcomeKind::Filtered, OutcomeKind::Withheld, OutcomeKind::Dropped];
     let by_failure = [OutcomeKind::Malformed, OutcomeKind::Failed, OutcomeKind::Rejected];
+    // What no request was made for, such as the events of a damaged row.
+    let of_ours = |kind: OutcomeKind| match kind {
+        OutcomeKind::Rejected => ledger.count(kind, ReasonCode::Internal),
+        _ => 0,
+    };
     for (kind, error_type, stage) in ERRORS_OF_EVENTS {
         let mut labels = labels.clone();
         labels.push(Label::from_static_parts("error_type", error_type));
         labels.push(Label::from_static_parts("stage", stage));
-        counter!(names::ERRORS, labels).absolute(ledger.total(kind));
+        counter!(names::ERRORS, labels).absolute(ledger.total(kind) - of_ours(kind));
     }
+    let mut ours = labels.clone();
+    ours.push(Label::from_static_parts("error_type", "internal"));
+    ours.push(Label::from_static_parts("stage", "sending"));
+    counter!(names::ERRORS, ours).absolute(of_ours(OutcomeKind::Rejected));
     for (intentional, kinds) in [("true", by_rule), ("false", by_failure)] {
         let mut labels = labels.clone();
         labels.push(Label::from_static_parts("intentional", intentional));

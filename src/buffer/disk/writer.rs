@@ -26,6 +26,9 @@ const LINGER: Duration = Duration::from_millis(75);
 /// Size above which the file of an empty buffer is cut.
 const LARGE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Pause before an idle writer looks whether its file is still there.
+const WATCH: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
+
 /// Pause before a failed database is opened again.
 const TRY_AGAIN: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
 
@@ -87,7 +90,12 @@ impl Writer {
                 None => state.pending.since.map(|since| since + LINGER),
             };
             let Some(due) = due else {
-                state = self.shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                let waited = self.shared.work.wait_timeout(state, WATCH);
+                let (woken, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                if waited.timed_out() {
+                    return false;
+                }
+                state = woken;
                 continue;
             };
             let now = Instant::now();
@@ -122,6 +130,7 @@ impl Writer {
         let (pending, settled) = state.take_pending();
         drop(state);
         if claimed.is_empty() && pending.is_empty() {
+            self.watch();
             return;
         }
         let first = self.committed.next;
@@ -173,6 +182,16 @@ impl Writer {
                 self.failed = Some(Failed { unwritten, forgotten: fresh, next: Instant::now() });
                 self.recover();
             }
+        }
+    }
+
+    /// Notices without a commit that the file is not there any more.
+    fn watch(&mut self) {
+        if let Err(failure) = self.shared.store.check_presence() {
+            self.fail(&failure, Pending::default(), Vec::new());
+            let (forgotten, next) = (Vec::new(), Instant::now());
+            self.failed = Some(Failed { unwritten: None, forgotten, next });
+            self.recover();
         }
     }
 
