@@ -74,7 +74,7 @@ pub struct Fill {
     pub bytes: u64,
     /// The bound.
     pub max_bytes: u64,
-    /// Age of the oldest; null if none waits.
+    /// Age of the oldest; null if none waits, or if damage hides it.
     pub oldest_seconds: Option<u64>,
 }
 

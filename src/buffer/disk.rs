@@ -7,7 +7,7 @@
 //!                   meta      format; totals and the ledger of all lives, as JSON (see `meta`)
 //! dir/*.new         a database that is being made (see `create`)
 //! dir/reserve       room for emptying a full disk (see `reserve`)
-//! dir/*.damaged-*   what was set aside (see `damage`)
+//! dir/*.damaged-*   what was set aside (see `damage`, `salvage`)
 //! ```
 //!
 //! - **Append.** One thread (`writer`) owns the database. It takes the appends that wait, writes
@@ -31,6 +31,8 @@
 //! - **Size.** Pages of removed rows are used again; the file is cut when the buffer is empty.
 //!   redb gives each row a power of two of pages, so the file can reach up to twice the bytes of
 //!   the rows in it at the worst, and about 1.4 times on average.
+//! - **Removal.** A file that was removed takes writes that nobody finds: its name is looked at with
+//!   every sync, and it is written again (`presence`).
 //! - **Damage.** A damaged row has events without operations when it is set aside
 //!   (`on_corruption: set_aside`); else reading stops before it.
 

@@ -15,7 +15,7 @@ section! {
     pub struct BufferConfig {
         /// What happens at the bound.
         when_full: WhenFull as Choice = "wait",
-        /// What a buffer on disk does with a database or an entry that it cannot read.
+        /// What a buffer on disk does with a database or a row of events that it cannot read.
         on_corruption: OnCorruption as Choice = "stop",
         /// How many operations delivery looks at ahead of those that it sends. A higher number helps when
         /// few people have many events.
@@ -90,9 +90,10 @@ choice! {
 choice! {
     /// What a disk buffer does with what it cannot read.
     pub enum OnCorruption {
-        /// It stops, and says what to do.
+        /// It does not start with such a database, takes and delivers nothing behind such a row, and
+        /// says what to do.
         Stop = "stop",
-        /// It puts it aside under a dated name, and goes on.
+        /// It puts it aside under a dated name, rejects the events of a row, and goes on.
         SetAside = "set_aside",
     }
 }
