@@ -79,13 +79,8 @@ fn config(rng: &mut Rng, known: &[ConsentConfig]) -> ConsentConfig {
     }
     let rule = |rng: &mut Rng| {
         let provider = *rng.choice(&["oneTrust", "ketch", "custom", "iubenda", ""]).unwrap();
-        // A strategy of its own has a rule for `custom` alone, with which it always counts.
         let own = *rng.choice(&[None, Some(Strategy::Or), Some(Strategy::And)]).unwrap();
-        ConsentRule {
-            provider: provider.to_owned(),
-            consents: ids(rng),
-            resolution_strategy: own.filter(|_| provider == "custom"),
-        }
+        ConsentRule { provider: provider.to_owned(), consents: ids(rng), resolution_strategy: own }
     };
     ConsentConfig {
         rules: (0..rng.usize(0..4)).map(|_| rule(rng)).collect(),
@@ -101,7 +96,7 @@ fn config(rng: &mut Rng, known: &[ConsentConfig]) -> ConsentConfig {
 struct Record {
     denied: Vec<String>,
     denied_read: bool,
-    allowed: Vec<String>,
+    allowed: Option<Vec<String>>,
     provider: String,
     strategy: String,
     malformed: bool,
@@ -145,7 +140,7 @@ fn record(consent: Option<&Value>) -> Record {
             "provider" => keep(&mut record.provider),
             "resolutionstrategy" => keep(&mut record.strategy),
             "allowedconsentids" => {
-                record.allowed = texts(value).unwrap_or_default();
+                record.allowed = texts(value);
                 Some(())
             }
             _ => Some(()),
@@ -165,36 +160,63 @@ fn generic<'c>(config: &'c ConsentConfig, provider: &str) -> Option<&'c ConsentR
     config.rules.iter().rev().filter(usable).find(of)
 }
 
-/// The decision by denied ids, and whether any rule speaks of the event's provider.
-fn by_denied(config: &ConsentConfig, event: &Record) -> (&'static str, bool) {
-    let ids = |ids: &[String]| -> Vec<String> {
-        ids.iter().filter(|id| !id.is_empty()).cloned().collect()
-    };
-    let hit = |id: &String| event.denied.contains(id);
-    let (onetrust, ketch) = (ids(&config.onetrust_categories), ids(&config.ketch_purposes));
-    let provider = event.provider.as_str();
-    let (denied, allowed, refused) = if let Some(rule) = generic(config, provider) {
-        let own = rule.consents.iter().filter(|id| !id.is_empty()).cloned().collect::<Vec<_>>();
-        let or = match provider {
-            "custom" => rule.resolution_strategy == Some(Strategy::Or),
-            _ => event.strategy == "or",
+/// The rule that speaks of an event's provider.
+struct Speaks {
+    ids: Vec<String>,
+    /// What `or` is when denied ids decide, and when allowed ones do.
+    or: (bool, bool),
+    words: (&'static str, &'static str),
+}
+
+impl Speaks {
+    fn of(config: &ConsentConfig, event: &Record) -> Option<Self> {
+        let usable = |ids: &[String]| {
+            let ids: Vec<_> = ids.iter().filter(|id| !id.is_empty()).cloned().collect();
+            (!ids.is_empty()).then_some(ids)
         };
-        let refused = if or { own.iter().all(hit) } else { own.iter().any(hit) };
-        ("generic_denied", "generic_allowed", refused)
-    } else if matches!(provider, "" | "oneTrust") && !onetrust.is_empty() {
-        ("onetrust_denied", "onetrust_allowed", onetrust.iter().any(hit))
-    } else if matches!(provider, "" | "ketch") && !ketch.is_empty() {
-        ("ketch_denied", "ketch_allowed", ketch.iter().all(hit))
-    } else {
-        ("", "no_rule_for_provider", false)
-    };
-    let word = match (event.denied.is_empty(), event.malformed, refused) {
-        (true, true, _) => "event_consent_malformed",
-        (true, false, _) => "no_denied_ids",
-        (false, _, true) => denied,
-        (false, _, false) => allowed,
-    };
-    (word, !denied.is_empty())
+        let provider = event.provider.as_str();
+        if let Some(rule) = generic(config, provider) {
+            let (own, asked) = (rule.resolution_strategy, event.strategy == "or");
+            let own_or = own == Some(Strategy::Or);
+            let by_denied = if provider == "custom" { own_or } else { asked };
+            let by_allowed = if own.is_some() { own_or } else { asked };
+            let words = ("generic_denied", "generic_allowed");
+            return Some(Self { ids: usable(&rule.consents)?, or: (by_denied, by_allowed), words });
+        }
+        let onetrust = usable(&config.onetrust_categories)
+            .filter(|_| matches!(provider, "" | "oneTrust"))
+            .map(|ids| (ids, false, ("onetrust_denied", "onetrust_allowed")));
+        let ketch = usable(&config.ketch_purposes)
+            .filter(|_| matches!(provider, "" | "ketch"))
+            .map(|ids| (ids, true, ("ketch_denied", "ketch_allowed")));
+        let (ids, or, words) = onetrust.or(ketch)?;
+        Some(Self { ids, or: (or, or), words })
+    }
+
+    fn denied(&self, event: &Record, or: bool) -> bool {
+        let hit = |id: &String| event.denied.contains(id);
+        if or { self.ids.iter().all(hit) } else { self.ids.iter().any(hit) }
+    }
+
+    /// Whether allowed ids, or without a list of them the denied ones, keep the event back.
+    fn refused_by_allowed(&self, event: &Record) -> bool {
+        let Some(allowed) = &event.allowed else {
+            return self.denied(event, self.or.0) || self.denied(event, self.or.1);
+        };
+        let granted = |id: &String| allowed.contains(id) && !event.denied.contains(id);
+        !if self.or.1 { self.ids.iter().any(granted) } else { self.ids.iter().all(granted) }
+    }
+}
+
+/// The word for the decision by denied ids.
+fn by_denied(config: &ConsentConfig, event: &Record) -> &'static str {
+    match (Speaks::of(config, event), event.denied.is_empty()) {
+        (_, true) if event.malformed => "event_consent_malformed",
+        (_, true) => "no_denied_ids",
+        (None, false) => "no_rule_for_provider",
+        (Some(rule), false) if rule.denied(event, rule.or.0) => rule.words.0,
+        (Some(rule), false) => rule.words.1,
+    }
 }
 
 /// Asks with every option, and compares with the plain reading.
@@ -203,25 +225,28 @@ fn check_consent(config: &ConsentConfig, raw: Option<&Bytes>, consent: Option<&V
         Consent::new(&ConsentConfig { unknown, decide_by, ..config.clone() }).decide(raw)
     };
     let event = record(consent);
-    let (word, has_rule) = by_denied(config, &event);
     let verdict = ask(Unknown::Deliver, DecideBy::Denied);
+    let word = by_denied(config, &event);
     assert_eq!((verdict.decided.as_str(), verdict.malformed), (word, event.malformed));
 
-    let refused = verdict.decided.refusal().is_some();
-    let any_rule = config.rules.iter().any(|rule| generic(config, &rule.provider).is_some())
-        || [&config.onetrust_categories, &config.ketch_purposes]
-            .into_iter()
-            .any(|ids| ids.iter().any(|id| !id.is_empty()));
-    let answered = has_rule
-        && (!event.malformed || event.denied_read)
-        && (!event.denied.is_empty() || !event.allowed.is_empty());
-    let expected =
-        if refused || !any_rule || answered { verdict.decided } else { Decided::Unknown };
-    assert_eq!(ask(Unknown::Withhold, DecideBy::Denied).decided, expected);
+    let rule = Speaks::of(config, &event);
+    let refused = rule.as_ref().is_some_and(|rule| rule.refused_by_allowed(&event));
+    let verdict = ask(Unknown::Deliver, DecideBy::Allowed);
+    assert_eq!(verdict.decided.refusal().is_some(), refused, "by allowed ids");
 
-    for unknown in [Unknown::Deliver, Unknown::Withhold] {
-        let by_allowed = ask(unknown, DecideBy::Allowed).decided;
-        assert!(!refused || by_allowed.refusal().is_some(), "a denial wins: {by_allowed:?}");
+    let usable = |ids: &[String]| ids.iter().any(|id| !id.is_empty());
+    let any_rule = config.rules.iter().any(|rule| generic(config, &rule.provider).is_some())
+        || usable(&config.onetrust_categories)
+        || usable(&config.ketch_purposes);
+    let silent = event.denied.is_empty() && event.allowed.as_ref().is_none_or(Vec::is_empty);
+    let answered = rule.is_some() && !(event.malformed && !event.denied_read) && !silent;
+    for (decide_by, answered) in
+        [(DecideBy::Denied, answered), (DecideBy::Allowed, answered && event.allowed.is_some())]
+    {
+        let open = ask(Unknown::Deliver, decide_by).decided;
+        let settled = open.refusal().is_some() || !any_rule || answered;
+        let expected = if settled { open } else { Decided::Unknown };
+        assert_eq!(ask(Unknown::Withhold, decide_by).decided, expected, "{decide_by:?}");
     }
 }
 
@@ -295,7 +320,7 @@ fn no_event_passes_whose_consent_or_integrations_refuse_it() {
         assert_eq!(raw.is_some(), consent.is_some());
         check_consent(&config, raw.as_ref(), consent);
         let filter = Filter::new(&filter_config, &config);
-        let refused = by_denied(&config, &record(consent)).0.ends_with("_denied")
+        let refused = by_denied(&config, &record(consent)).ends_with("_denied")
             || !passes(value.get("integrations"), &names());
         assert_eq!(filter.decide(&event, &origin).is_some(), refused);
     });
