@@ -239,7 +239,7 @@ fn check_consent(config: &ConsentConfig, raw: Option<&Bytes>, consent: Option<&V
         || usable(&config.onetrust_categories)
         || usable(&config.ketch_purposes);
     let silent = event.denied.is_empty() && event.allowed.as_ref().is_none_or(Vec::is_empty);
-    let answered = rule.is_some() && !(event.malformed && !event.denied_read) && !silent;
+    let answered = rule.is_some() && !silent && (event.denied_read || !event.malformed);
     for (decide_by, answered) in
         [(DecideBy::Denied, answered), (DecideBy::Allowed, answered && event.allowed.is_some())]
     {
