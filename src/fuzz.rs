@@ -1,27 +1,27 @@
 //! Inputs for the fuzz tests: good texts with a few changes, and texts made of nothing.
 //!
-//! Every test that is called `fuzz` looks at `FUZZ_CASES` inputs, 256 if that is not set. The
-//! input of a number is always the same one, so that a failure, which tells the number and the
-//! input, comes again.
+//! Every test under a module `fuzz` looks at `FUZZ_CASES` inputs. Those that are made here are
+//! always the same for the same number, so that a failure, which tells its input, comes again.
 
 use fastrand::Rng;
 use proptest::prelude::ProptestConfig;
 
-/// Returns how many inputs each property is tried with.
-pub(crate) fn cases() -> u32 {
-    std::env::var("FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(256)
+/// Returns how many inputs were asked for.
+fn cases() -> Option<u32> {
+    std::env::var("FUZZ_CASES").ok().and_then(|n| n.parse().ok())
 }
 
-/// Returns the configuration of properties whose inputs `proptest` makes.
+/// Returns the configuration of properties whose inputs `proptest` makes: `FUZZ_CASES`, or 256.
 pub(crate) fn config() -> ProptestConfig {
-    ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() }
+    let cases = cases().unwrap_or(256);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-/// Calls `check` with as many inputs as [`cases`] says, made of `seeds`.
+/// Calls `check` with `FUZZ_CASES` inputs, or 10,000, made of `seeds`.
 ///
 /// `words` are texts that mean something at this place, such as names of members.
 pub(crate) fn run(seeds: &[Vec<u8>], words: &[&str], mut check: impl FnMut(&mut Rng, &[u8])) {
-    for number in 0..cases() {
+    for number in 0..cases().unwrap_or(10_000) {
         let mut rng = Rng::with_seed(u64::from(number));
         let input = Maker { rng: &mut rng, seeds, words }.input();
         let last = Last { number, input: &input };
