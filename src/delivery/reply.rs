@@ -231,6 +231,6 @@ impl Failure {
 }
 
 #[cfg(test)]
-mod properties;
+mod fuzz;
 #[cfg(test)]
 mod tests;
