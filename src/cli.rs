@@ -6,6 +6,7 @@ mod buffer;
 mod completions;
 mod demo;
 mod exit;
+mod import;
 mod init;
 mod map;
 mod output;
@@ -117,6 +118,8 @@ enum Command {
     Sandbox(sandbox::SandboxArgs),
     /// Write configuration and scripts into a new folder, to edit them
     Init(init::InitArgs),
+    /// Turn a RudderStack destination's settings into a configuration
+    Import(import::ImportArgs),
     /// Print the JSON Schema of the configuration
     Schema(schema::SchemaArgs),
     /// Print completions for a shell
@@ -149,6 +152,7 @@ fn dispatch(command: Command, globals: &Globals) -> ExitCode {
         Command::Buffer(args) => buffer::run(args, globals),
         Command::Sandbox(args) => sandbox::run(args),
         Command::Init(args) => init::run(args, globals),
+        Command::Import(args) => import::run(args, globals),
         Command::Schema(args) => schema::run(args, globals),
         Command::Completions(args) => completions::run(args, globals),
     }

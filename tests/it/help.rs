@@ -2,7 +2,7 @@
 
 use crate::support::{binary, run_with_input};
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "demo",
     "run",
     "validate",
@@ -11,6 +11,7 @@ const COMMANDS: [&str; 10] = [
     "buffer",
     "sandbox",
     "init",
+    "import",
     "schema",
     "completions",
 ];
