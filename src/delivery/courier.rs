@@ -31,7 +31,7 @@ use super::order::{Book, Slot};
 use super::parcel::{Parcel, Shelf};
 use super::progress::{Ended, Ending, Events, Load};
 use super::retry::{Gate, Holding, WorkingTime};
-use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace, Reply};
+use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace, Reply, Tuning};
 use crate::buffer::{Buffer, Sequence, Stored};
 use crate::config::{BatchConfig, CustomerIoConfig, RetryConfig};
 use crate::outcome::Outcome;
@@ -113,10 +113,11 @@ pub struct Courier {
 impl Courier {
     /// Makes the task's state.
     pub fn new(ends: Ends, config: &CustomerIoConfig, pace: Pace, handle: DeliveryHandle) -> Self {
-        let now = Instant::now();
+        let (now, tuning) = (Instant::now(), Tuning::from(config));
         Self {
-            retry: config.retry.clone(),
-            batch: config.batch.clone(),
+            retry: tuning.retry,
+            item_limit: ItemLimit::new(tuning.batch.max_items),
+            batch: tuning.batch,
             concurrency: config.concurrency.max(1),
             workspace_pinned: config.environment_id.is_some(),
             handle,
@@ -124,7 +125,6 @@ impl Courier {
             read_all: false,
             events: Events::default(),
             book: Book::new(config.ordering, config.merge_settle, now),
-            item_limit: ItemLimit::new(config.batch.max_items),
             lingering: None,
             shelf: Shelf::default(),
             flights: JoinSet::new(),
