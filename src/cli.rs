@@ -6,6 +6,7 @@ mod buffer;
 mod completions;
 mod demo;
 mod exit;
+mod health;
 mod import;
 mod init;
 mod map;
@@ -114,6 +115,9 @@ enum Command {
     Map(map::MapArgs),
     /// Look into the buffer while nothing runs
     Buffer(buffer::BufferArgs),
+    /// Ask a running process whether it can accept events
+    #[command(hide = true)]
+    Health(health::HealthArgs),
     /// Start a local Customer.io Track API
     Sandbox(sandbox::SandboxArgs),
     /// Write configuration and scripts into a new folder, to edit them
@@ -150,6 +154,7 @@ fn dispatch(command: Command, globals: &Globals) -> ExitCode {
         Command::Test(args) => test::run(args, globals),
         Command::Map(args) => map::run(args, globals),
         Command::Buffer(args) => buffer::run(args, globals),
+        Command::Health(args) => health::run(args, globals),
         Command::Sandbox(args) => sandbox::run(args),
         Command::Init(args) => init::run(args, globals),
         Command::Import(args) => import::run(args, globals),

@@ -4,6 +4,7 @@
 
 mod architecture;
 mod demo;
+mod deployment;
 mod durable;
 mod help;
 mod hostile;

@@ -72,15 +72,13 @@ fn note_generic(value: Option<&Value>, consent: &ConsentConfig, notes: &mut Note
 /// Tells what RudderStack's server does not heed of an older list.
 fn note_older(value: Option<&Value>, (name, key): (&str, &str), read: usize, notes: &mut Notes) {
     let empty = |item: &&Value| item.get(key).and_then(Value::as_str) == Some("");
-    match value {
-        None => {}
-        Some(Value::Array(items)) => {
-            if items.iter().filter(|item| !empty(item)).count() > read {
-                notes.add(name, "entries without an id are ignored, as by RudderStack's server");
-            }
-        }
-        Some(_) => notes.add(name, "no list, so that RudderStack's server ignores it too"),
-    }
+    let means = match value {
+        None => return,
+        Some(Value::Array(items)) if items.iter().filter(|i| !empty(i)).count() <= read => return,
+        Some(Value::Array(_)) => "entries without an id are ignored, as by RudderStack's server",
+        Some(_) => "no list, so that RudderStack's server ignores it too",
+    };
+    notes.add(name, means);
 }
 
 /// Makes rules of ours, which are stricter about how they are written.
