@@ -12,6 +12,7 @@ mod init;
 mod map;
 mod output;
 mod probe;
+mod replay;
 mod run;
 mod sandbox;
 mod schema;
@@ -120,6 +121,8 @@ enum Command {
     Health(health::HealthArgs),
     /// Start a local Customer.io Track API
     Sandbox(sandbox::SandboxArgs),
+    /// Deliver dead letters, through the current scripts
+    Replay(replay::ReplayArgs),
     /// Write configuration and scripts into a new folder, to edit them
     Init(init::InitArgs),
     /// Turn a RudderStack destination's settings into a configuration
@@ -156,6 +159,7 @@ fn dispatch(command: Command, globals: &Globals) -> ExitCode {
         Command::Buffer(args) => buffer::run(args, globals),
         Command::Health(args) => health::run(args, globals),
         Command::Sandbox(args) => sandbox::run(args),
+        Command::Replay(args) => replay::run(args, globals),
         Command::Init(args) => init::run(args, globals),
         Command::Import(args) => import::run(args, globals),
         Command::Schema(args) => schema::run(args, globals),

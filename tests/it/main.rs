@@ -5,13 +5,21 @@
 mod architecture;
 mod demo;
 mod deployment;
+mod disk_failing;
+#[cfg(target_os = "linux")]
+mod disk_full;
+mod disk_lives;
 mod durable;
+mod faults;
 mod help;
 mod hostile;
+mod kills;
 mod law;
 mod lifecycle;
+mod marker;
 mod parity;
 mod reload;
+mod replay;
 mod sdk;
 mod support;
 mod v1;

@@ -228,7 +228,16 @@ impl Chosen<'_> {
     /// Returns the sources that the document names, with the type that was `asked` for if it does
     /// not say theirs.
     pub fn sources(&self, asked: Option<&str>, notes: &mut Notes) -> Vec<Source> {
-        let sources: Vec<Source> = self.sources.iter().map(|source| read(source, asked)).collect();
+        let mut sources: Vec<Source> =
+            self.sources.iter().map(|source| read(source, asked)).collect();
+        if let Some(asked) = asked {
+            let before = sources.len();
+            sources.retain(|source| source.source_type.as_deref() == Some(asked));
+            if sources.len() < before {
+                let means = "those of other types are left out: each type has a process of its own";
+                notes.add("sources", means);
+            }
+        }
         for source in &sources {
             if source.source_type.is_none() {
                 let name = source.name.as_deref().unwrap_or("without a name");
@@ -245,7 +254,7 @@ impl Chosen<'_> {
         if sources.is_empty() {
             notes.add(
                 "sources",
-                "the document names none; one with the write key of WRITE_KEY is written",
+                "the document names none that count; one with the write key of WRITE_KEY is written",
             );
         }
         sources

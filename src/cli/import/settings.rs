@@ -255,13 +255,8 @@ pub fn one_for<'a>(
         Some(flat) => return Ok(Some(flat)),
     };
     let counts = |source_type: &str| types.is_empty() || types.iter().any(|t| t == source_type);
-    let says = |value: &&Value| match value {
-        Value::Null => false,
-        Value::Array(items) => !items.is_empty(),
-        _ => true,
-    };
     let said: Vec<(&String, &Value)> =
-        by_type.iter().filter(|(t, value)| counts(t) && says(value)).collect();
+        by_type.iter().filter(|(t, value)| counts(t) && !is_blank(value)).collect();
     let Some(&(_, first)) = said.first() else { return Ok(None) };
     let names: Vec<String> = said.iter().map(|(source_type, _)| member(source_type)).collect();
     let names = names.join(", ");
@@ -275,6 +270,20 @@ pub fn one_for<'a>(
         notes.add(name, format!("it is that of {names}, and holds for all sources here"));
     }
     Ok(Some(first))
+}
+
+/// Whether a value says nothing: RudderStack fills in forms that nobody filled out.
+fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.iter().all(is_blank),
+        Value::Object(members) => members
+            .iter()
+            .filter(|(name, _)| !matches!(name.as_str(), "provider" | "resolutionStrategy"))
+            .all(|(_, value)| is_blank(value)),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// Whether our configuration would take a text for a reference.

@@ -153,6 +153,32 @@ fn rules_that_differ_by_source_type_are_not_mixed() {
 }
 
 #[test]
+fn forms_that_nobody_filled_out_say_nothing() {
+    let (config, _) = imported(json!({
+        "siteID": "s", "eventFilteringOption": { "web": "blacklistedEvents", "ios": "" },
+        "blacklistedEvents": { "web": [{ "eventName": "A" }], "ios": [{ "eventName": "" }] },
+        "oneTrustCookieCategories": { "web": [{ "oneTrustCookieCategory": "C1" }], "ios": [{ "oneTrustCookieCategory": "" }] },
+        "consentManagement": {
+            "web": [{ "provider": "custom", "resolutionStrategy": "or", "consents": [{ "consent": "x" }] }],
+            "ios": [{ "provider": "oneTrust", "resolutionStrategy": "", "consents": [{ "consent": "" }] }],
+        },
+    }));
+    assert_eq!(config.filter.events.names, ["A"]);
+    assert_eq!(config.consent.onetrust_categories, ["C1"]);
+    assert_eq!(config.consent.rules.len(), 1);
+}
+
+#[test]
+fn only_sources_of_the_chosen_type_are_written() {
+    let destination = json!({ "id": "d", "config": { "siteID": "s" } });
+    let source = |name: &str, kind: &str| json!({ "name": name, "writeKey": "k", "sourceDefinition": { "type": kind }, "destinations": [destination] });
+    let document = json!({ "sources": [source("a", "web"), source("b", "ios")] });
+    let import = import(&document, None, Some("ios")).unwrap();
+    let names: Vec<_> = import.sources.iter().map(|s| s.name.as_deref()).collect();
+    assert_eq!(names, [Some("b")]);
+}
+
+#[test]
 fn the_type_of_the_documents_sources_chooses_the_rules() {
     let rule = |id: &str| json!([{ "provider": "custom", "consents": [{ "consent": id }] }]);
     let document = json!({ "source": {
