@@ -102,8 +102,11 @@ pub fn read(config: &Members, types: &[String], notes: &mut Notes) -> Result<Set
 fn region(config: &Members, notes: &mut Notes) -> Region {
     match config.get("datacenter") {
         Some(Value::String(text)) if text == "EU" => Region::Eu,
-        None | Some(Value::Null) => Region::Us,
         Some(Value::String(text)) if text == "US" => Region::Us,
+        None | Some(Value::Null) => {
+            notes.add("datacenter", "not in the document; us is written, RudderStack's default");
+            Region::Us
+        }
         Some(_) => {
             notes.add("datacenter", "neither US nor EU; us is written, as RudderStack takes it");
             Region::Us

@@ -205,6 +205,7 @@ fn what_is_not_carried_over_is_said_and_its_value_is_not() {
         (json!({ "config": { "siteID": "s" }, "enabled": false }), "switched off"),
         (json!({ "config": { "siteID": "s" }, "transformations": [{ "code": "s3cret" }] }), "vrl/"),
         (json!({ "siteID": "s", "datacenter": "s3cret" }), "datacenter: neither US nor EU"),
+        (json!({ "siteID": "s" }), "datacenter: not in the document"),
         (json!({ "siteID": "s", "connectionMode": "s3cret" }), "connectionMode: neither"),
         (
             json!({ "siteID": "s", "connectionMode": { "web": "cloud" }, "useNativeSDK": { "web": true } }),
