@@ -35,7 +35,7 @@ use super::parcel::{Parcel, Shelf};
 use super::progress::{Ended, Ending, Events, Load};
 use super::retry::{Gate, Holding, WorkingTime};
 use super::settling::Settling;
-use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace};
+use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace, Tuning};
 use crate::buffer::{Buffer, Sequence, Stored};
 use crate::config::{BatchConfig, CustomerIoConfig, RetryConfig};
 use crate::outcome::Outcome;
@@ -128,10 +128,11 @@ pub struct Courier {
 impl Courier {
     /// Makes the task's state.
     pub fn new(ends: Ends, config: &CustomerIoConfig, pace: Pace, handle: DeliveryHandle) -> Self {
-        let now = Instant::now();
+        let (now, tuning) = (Instant::now(), Tuning::from(config));
         Self {
-            retry: config.retry.clone(),
-            batch: config.batch.clone(),
+            retry: tuning.retry,
+            item_limit: ItemLimit::new(tuning.batch.max_items),
+            batch: tuning.batch,
             concurrency: config.concurrency.max(1),
             workspace_pinned: config.environment_id.is_some(),
             handle,
@@ -139,7 +140,6 @@ impl Courier {
             read_all: false,
             events: Events::default(),
             book: Book::new(config.ordering, config.merge_settle, now),
-            item_limit: ItemLimit::new(config.batch.max_items),
             lingering: None,
             shelf: Shelf::default(),
             suspects: Shelf::default(),

@@ -23,6 +23,7 @@ pub(super) fn config() -> CustomerIoConfig {
         api_key: "key".into(),
         region: Region::Us,
         endpoint: None,
+        api: crate::config::Api::V2,
         environment_id: None,
         check_credentials: false,
         allow_insecure: false,
