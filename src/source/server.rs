@@ -5,6 +5,7 @@
 //! without ALPN, which Vector does not offer.
 
 mod prompt;
+mod work;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -26,10 +27,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, interval_at, sleep, timeout};
 use tracing::{debug, warn};
 
 use self::prompt::Prompt;
+use self::work::Work;
 use super::tls::Acceptor;
 use crate::telemetry::names;
 
@@ -142,6 +144,18 @@ pub async fn serve<R: Respond>(
     connections.shutdown().await;
 }
 
+/// Counts what a source of this type could not receive.
+pub(in crate::source) fn count_error(component_type: &'static str, error_type: &'static str) {
+    counter!(
+        names::ERRORS,
+        "component_kind" => "source",
+        "component_type" => component_type,
+        "error_type" => error_type,
+        "stage" => "receiving"
+    )
+    .increment(1);
+}
+
 fn http(limits: Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     // A client may close its side once the request is sent, as pages do that are left.
@@ -182,14 +196,7 @@ impl<R: Respond> Connection<R> {
             Ok(stream) => self.speak(stream, peer).await,
             Err(error) => {
                 debug!(%error, "TLS handshake failed.");
-                counter!(
-                    names::ERRORS,
-                    "component_kind" => "source",
-                    "component_type" => R::TYPE,
-                    "error_type" => "tls",
-                    "stage" => "receiving"
-                )
-                .increment(1);
+                count_error(R::TYPE, "tls");
             }
         }
     }
@@ -198,22 +205,33 @@ impl<R: Respond> Connection<R> {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let respond = &self.respond;
-        let service = service_fn(move |request| {
-            let respond = Arc::clone(respond);
-            async move { Ok::<_, Infallible>(respond.respond(request, peer).await) }
+        let (respond, work) = (&self.respond, Arc::new(Work::default()));
+        let service = service_fn(|request| {
+            let (respond, begun) = (Arc::clone(respond), work.begin());
+            async move {
+                let answer = respond.respond(request, peer).await;
+                drop(begun);
+                Ok::<_, Infallible>(answer)
+            }
         });
         let io = TokioIo::new(Prompt::new(stream, self.limits.head));
         let mut connection = pin!(self.http.serve_connection(io, service));
         let mut stop = self.stop.clone();
-        let mut ending = false;
+        // Between requests HTTP/1 has its own time-out; HTTP/2 has none.
+        let mut look = interval_at(Instant::now() + self.limits.head, self.limits.head);
+        let (mut ending, mut rested) = (false, None);
         let ended = loop {
-            tokio::select! {
+            let end = tokio::select! {
                 ended = connection.as_mut() => break ended,
-                _ = stop.wait_for(|stop| *stop), if !ending => {
-                    ending = true;
-                    connection.as_mut().graceful_shutdown();
+                _ = stop.wait_for(|stop| *stop), if !ending => true,
+                _ = look.tick(), if !ending => {
+                    let before = std::mem::replace(&mut rested, work.rests_after());
+                    rested.is_some() && before == rested
                 }
+            };
+            if end {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
             }
         };
         if let Err(error) = ended {
