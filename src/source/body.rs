@@ -168,10 +168,10 @@ impl Unpacked<'_> {
 
 /// Copies events out of a body of which they are the smaller part: the pipeline counts their own
 /// length against its bound, and slices would hold the rest as well.
-pub fn detach(events: &mut [Bytes], body: Bytes) {
-    if events.iter().map(Bytes::len).sum::<usize>() < body.len() / 2 {
+pub fn detach(events: &mut [&mut Bytes], body: &Bytes) {
+    if events.iter().map(|event| event.len()).sum::<usize>() < body.len() / 2 {
         for event in events {
-            *event = Bytes::copy_from_slice(event);
+            **event = Bytes::copy_from_slice(event);
         }
     }
 }
@@ -319,7 +319,7 @@ mod tests {
             let body = Bytes::from(body.into_bytes());
             let start = 10;
             let mut events = [body.slice(start..start + event.len())];
-            detach(&mut events, body.clone());
+            detach(&mut events.each_mut(), &body);
             assert_eq!(events, [event]);
             assert_eq!(body.is_unique(), !shared, "{padding}");
         }

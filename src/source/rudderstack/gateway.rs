@@ -189,7 +189,8 @@ impl<S: Submit> Gateway<S> {
             Err(Unsplit::Empty) if endpoint == Endpoint::Import => return Ok(answer::ok()),
             events => events.map_err(Refusal::Unsplit)?,
         };
-        detach(&mut events, body);
+        detach(&mut events.iter_mut().collect::<Vec<_>>(), &body);
+        drop(body);
         self.hand_in(source, events, set_type, head, peer, Some(held)).await?;
         Ok(answer::ok())
     }
