@@ -7,6 +7,7 @@ mod demo;
 mod durable;
 mod help;
 mod hostile;
+mod http_source;
 mod law;
 mod lifecycle;
 mod parity;
