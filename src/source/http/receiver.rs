@@ -20,7 +20,7 @@ use super::elements::{Element, Uncut, cut};
 use super::token::Token;
 use crate::config::{Ack, HttpConfig};
 use crate::event::at_path::at_path;
-use crate::source::body::{Bodies, Codings, detach, pour_away};
+use crate::source::body::{Bodies, Codings, Held, detach, pour_away};
 use crate::source::server::{self, Respond};
 use crate::source::{Batch, Health, Incoming, Origin, Submit};
 
@@ -110,7 +110,8 @@ impl<S: Submit> Receiver<S> {
         }
         let (body, held) = self.bodies.read(&head.headers, body, peer).await?;
         let received_at = Utc::now();
-        let elements = self.elements(body, is_ndjson(&head.headers)).await?;
+        let ndjson = is_ndjson(&head.headers);
+        let (elements, held) = self.elements(body, held, ndjson).await?;
         let deadline = Instant::now() + WAIT;
         let mut answers = Vec::new();
         for part in parts(elements) {
@@ -141,10 +142,16 @@ impl<S: Submit> Receiver<S> {
     }
 
     /// Cuts a body, and finds the event in each element.
-    async fn elements(&self, body: Bytes, ndjson: bool) -> Result<Vec<Element>, Refusal> {
+    async fn elements(
+        &self,
+        body: Bytes,
+        held: Held,
+        ndjson: bool,
+    ) -> Result<(Vec<Element>, Held), Refusal> {
         let path = self.event_path.clone();
         let here = body.len() <= CUT_HERE;
-        let cut = move || cut_at(body, ndjson, path.as_deref());
+        // The body is held as long as the work goes on, also when the sender hangs up.
+        let cut = move || cut_at(body, ndjson, path.as_deref()).map(|elements| (elements, held));
         let elements = if here {
             cut()
         } else {
@@ -200,7 +207,7 @@ fn parts(elements: Vec<Element>) -> impl Iterator<Item = Vec<Incoming>> {
         while part.len() < PART_ELEMENTS && bytes < PART_BYTES {
             let Some((json, position)) = elements.next() else { break };
             bytes += json.as_ref().map_or(0, Bytes::len);
-            part.push(Incoming { json, position });
+            part.push(Incoming::new(json, position));
         }
         (!part.is_empty()).then_some(part)
     })
