@@ -204,15 +204,9 @@ log: { level: info, format: json }
 drain_timeout: 30s
 "#;
     insta::assert_snapshot!(said(text), @r"
-    error[not_yet_supported]: the source type `http` is not yet supported
-      --> c.yaml:11:13 (sources[1].type)
-      = help: use rudderstack or stdin
-    error[not_yet_supported]: the source type `vector` is not yet supported
-      --> c.yaml:12:13 (sources[2].type)
-      = help: use rudderstack or stdin
     error[not_yet_supported]: the source type `kafka` is not yet supported
       --> c.yaml:13:13 (sources[3].type)
-      = help: use rudderstack or stdin
+      = help: use rudderstack, http, vector, or stdin
     error[not_yet_supported]: the API version `v1` is not yet supported
       --> c.yaml:38:8 (customerio.api)
       = help: use v2
@@ -250,7 +244,7 @@ log:
     error[unknown_key]: there is no key `dat_dir` here
       --> c.yaml:1:1 (dat_dir)
       = help: did you mean `data_dir`?
-    error[unknown_value]: expected one of `rudderstack`, `stdin`
+    error[unknown_value]: expected one of `rudderstack`, `http`, `vector`, `stdin`
       --> c.yaml:3:11 (sources[0].type)
       = help: did you mean `rudderstack`?
     error[bad_address]: this is not an IP address and a port

@@ -11,6 +11,7 @@ use chrono::Utc;
 use http::header::ORIGIN;
 use http::request::Parts;
 use http::{Method, Request};
+use http_body_util::Full;
 use hyper::body::Body;
 use metrics::counter;
 use tokio::sync::Semaphore;
@@ -19,10 +20,11 @@ use tracing::debug;
 use super::answer::{self, Answer, Refusal};
 use super::body::{Bodies, Held};
 use super::keys::{self, KeyedSource, Keys};
-use super::{Health, SourceConfigView, client_ip, cors, pixel};
+use super::{SourceConfigView, client_ip, cors, pixel};
 use crate::config::{Ack, IpNetwork, RudderStackConfig};
 use crate::event::split::{Shape, Unsplit, split};
-use crate::source::{Batch, Incoming, Submit};
+use crate::source::server::Respond;
+use crate::source::{Batch, Health, Incoming, Submit};
 
 /// Label of the metrics.
 const TYPE: &str = "rudderstack";
@@ -91,6 +93,15 @@ pub struct Gateway<S> {
     requests: Semaphore,
     health: Health,
     submit: S,
+}
+
+impl<S: Submit> Respond for Gateway<S> {
+    const TYPE: &'static str = TYPE;
+    type Body = Full<Bytes>;
+
+    async fn respond(&self, request: Request<hyper::body::Incoming>, peer: IpAddr) -> Answer {
+        self.answer(request, peer).await
+    }
 }
 
 impl<S: Submit> Gateway<S> {
@@ -298,8 +309,6 @@ fn version() -> Answer {
 mod tests {
     use std::sync::Arc;
 
-    use http_body_util::Full;
-
     use super::*;
     use crate::source::Refused;
     use crate::source::rudderstack::source_config;
@@ -341,6 +350,7 @@ mod tests {
             ack: Ack::Buffered,
             max_body: 1000,
             trusted_proxies: vec![],
+            tls: None,
         };
         let gateway =
             Gateway::new(&config, source_config::tests::view(), Arc::new(|| true), Nobody);
