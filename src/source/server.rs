@@ -4,6 +4,7 @@
 //! HTTP/2 is told by its preface, so that it works by prior knowledge too: without TLS, and on TLS
 //! without ALPN, which Vector does not offer.
 
+mod activity;
 mod prompt;
 
 use std::convert::Infallible;
@@ -26,9 +27,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, interval_at, sleep, timeout};
 use tracing::{debug, warn};
 
+use self::activity::Activity;
 use self::prompt::Prompt;
 use super::tls::Acceptor;
 use crate::telemetry::names;
@@ -62,6 +64,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// For the whole head of a request, idle time before it included.
     pub head: Duration,
+    /// For an HTTP/2 connection without requests; it may be closed after this time, and is after twice.
+    pub idle: Duration,
     /// For requests that are in work at a stop.
     pub stop: Duration,
     /// Bytes that an HTTP/2 client may send ahead, on a stream and on a connection.
@@ -74,6 +78,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             // Load balancers keep idle connections for 60 s: they, not we, should close them.
             head: Duration::from_secs(75),
+            idle: Duration::from_secs(120),
             stop: Duration::from_secs(10),
             window: 1024 * 1024,
         }
@@ -198,19 +203,37 @@ impl<R: Respond> Connection<R> {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let respond = &self.respond;
-        let service = service_fn(move |request| {
-            let respond = Arc::clone(respond);
-            async move { Ok::<_, Infallible>(respond.respond(request, peer).await) }
+        let (respond, activity) = (&self.respond, Activity::default());
+        let service = service_fn(|request| {
+            let (respond, in_work) = (Arc::clone(respond), activity.begin());
+            async move {
+                let answer = respond.respond(request, peer).await;
+                drop(in_work);
+                Ok::<_, Infallible>(answer)
+            }
         });
         let io = TokioIo::new(Prompt::new(stream, self.limits.head));
         let mut connection = pin!(self.http.serve_connection(io, service));
         let mut stop = self.stop.clone();
         let mut ending = false;
+        let mut quiet = interval_at(Instant::now() + self.limits.idle, self.limits.idle);
+        let mut rest = activity.at_rest();
         let ended = loop {
             tokio::select! {
                 ended = connection.as_mut() => break ended,
                 _ = stop.wait_for(|stop| *stop), if !ending => {
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                _ = quiet.tick() => {
+                    let was = std::mem::replace(&mut rest, activity.at_rest());
+                    if rest.is_none() || rest != was {
+                        continue;
+                    }
+                    if ending {
+                        // It was told, and does not go.
+                        break Ok(());
+                    }
                     ending = true;
                     connection.as_mut().graceful_shutdown();
                 }

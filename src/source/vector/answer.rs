@@ -13,13 +13,12 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 /// What a request is answered with.
 pub type Answer = Response<Reply>;
 
-/// The status of a call, with gRPC's numbers.
+/// Why a call failed, with gRPC's numbers.
 ///
 /// Of these Vector repeats a request without end after `DeadlineExceeded`, `Internal`, and
 /// `Unavailable`; after the others it drops the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    Ok = 0,
     InvalidArgument = 3,
     DeadlineExceeded = 4,
     NotFound = 5,

@@ -168,7 +168,12 @@ struct Seen {
 }
 
 /// Appends an object, with `id` as its `messageId` if it has none that counts.
-fn object(members: &[u8], id: Option<Uuid>, root: Root, out: &mut Vec<u8>) -> Result<Seen, json::Flaw> {
+fn object(
+    members: &[u8],
+    id: Option<Uuid>,
+    root: Root,
+    out: &mut Vec<u8>,
+) -> Result<Seen, json::Flaw> {
     let (mut fields, mut seen, mut has_id) = (Fields::of(members), Seen::default(), false);
     out.push(b'{');
     let start = out.len();
@@ -181,7 +186,8 @@ fn object(members: &[u8], id: Option<Uuid>, root: Root, out: &mut Vec<u8>) -> Re
         match (key, kind) {
             (b"timestamp", Kind::Timestamp(_)) if root == Root::Log => continue,
             (b"messageId", kind) => {
-                has_id = matches!(kind, Kind::Bytes(text) if counts(&String::from_utf8_lossy(text)));
+                has_id =
+                    matches!(kind, Kind::Bytes(text) if counts(&String::from_utf8_lossy(text)));
             }
             (b"type", _) => seen.type_ = true,
             (b"message", kind) => seen.message = matches!(kind, Kind::Bytes(_)),

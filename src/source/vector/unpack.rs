@@ -56,12 +56,14 @@ pub fn unpack(
         if bytes > most {
             return Err(Refusal::TooLarge(max));
         }
-        if !held.take(bytes - counted) {
+        if !held.take(bytes.saturating_sub(counted)) {
             return Err(Refusal::NoRoom);
         }
         counted = bytes;
     }
-    Ok(events.into_elements())
+    let elements = events.into_elements();
+    held.give_back(request.len());
+    Ok(elements)
 }
 
 fn decompress(

@@ -161,7 +161,9 @@ mod tests {
         for broken in [&[0x08][..], &[0x08, 0x80], &[0x12, 3, 1, 2], &[0x19, 1], &[0x25, 1]] {
             assert_eq!(all(broken), Err(ENDS_EARLY), "{broken:?}");
         }
-        for broken in [&[0x00, 1][..], &[0x0b], &[0x0c], &[0x0e], &[0x0f], &[255, 255, 255, 255, 127]] {
+        for broken in
+            [&[0x00, 1][..], &[0x0b], &[0x0c], &[0x0e], &[0x0f], &[255, 255, 255, 255, 127]]
+        {
             assert_eq!(all(broken), Err(NO_TAG), "{broken:?}");
         }
         let huge = [0x12, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1];
