@@ -13,3 +13,4 @@ mod parity;
 mod reload;
 mod sdk;
 mod support;
+mod vector_source;

@@ -75,6 +75,11 @@ impl Running {
         self.stderr.lock().expect("not poisoned").clone()
     }
 
+    /// Returns the number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by number.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();

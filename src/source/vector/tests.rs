@@ -1,5 +1,6 @@
 //! Requests as Vector sent them, and as nobody should.
 
+mod connection;
 pub mod proto;
 mod service;
 

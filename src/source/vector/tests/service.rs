@@ -22,11 +22,11 @@ use crate::source::{Batch, Refused, Submit, Summary};
 
 /// Keeps what was submitted and answers as told.
 #[derive(Clone, Default)]
-struct Recorder {
+pub(super) struct Recorder {
     batches: Arc<Mutex<Vec<Batch>>>,
     refuse: Arc<Mutex<Option<Refused>>>,
     refuse_later: Option<Refused>,
-    hold: Option<Arc<Notify>>,
+    pub(super) hold: Option<Arc<Notify>>,
 }
 
 impl Submit for Recorder {
@@ -55,7 +55,12 @@ impl Submit for Recorder {
 }
 
 impl Recorder {
-    fn texts(&self) -> Vec<Vec<Result<String, ReasonCode>>> {
+    /// Answers only when it is notified.
+    pub(super) fn holding() -> Self {
+        Self { hold: Some(Arc::default()), ..Self::default() }
+    }
+
+    pub(super) fn texts(&self) -> Vec<Vec<Result<String, ReasonCode>>> {
         let text = |json: &Bytes| String::from_utf8(json.to_vec()).unwrap();
         let batches = self.batches.lock().unwrap();
         let elements = |batch: &Batch| {
@@ -66,7 +71,7 @@ impl Recorder {
     }
 }
 
-fn config(max_body: u64, ack: Ack) -> VectorConfig {
+pub(super) fn config(max_body: u64, ack: Ack) -> VectorConfig {
     VectorConfig {
         listen: "127.0.0.1:0".parse().unwrap(),
         event_path: None,
@@ -82,12 +87,12 @@ fn service(max_body: u64) -> (Service<Recorder>, Recorder) {
     (Service::new(&config, Arc::new(|| true), recorder.clone()), recorder)
 }
 
-fn frame(flag: u8, message: &[u8]) -> Vec<u8> {
+pub(super) fn frame(flag: u8, message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap().to_be_bytes();
     [&[flag][..], &length, message].concat()
 }
 
-fn event() -> Vec<u8> {
+pub(super) fn event() -> Vec<u8> {
     request(&[log(&[("type", bytes(b"track"))], None)])
 }
 
@@ -139,7 +144,7 @@ where
     }
 }
 
-const PUSH: &str = "/vector.Vector/PushEvents";
+pub(super) const PUSH: &str = "/vector.Vector/PushEvents";
 
 async fn push<S: Submit>(service: &Service<S>, encoding: Option<&str>, body: &[u8]) -> Seen {
     ask(service, call(PUSH, encoding, Full::new(Bytes::copy_from_slice(body)))).await
@@ -247,8 +252,8 @@ async fn a_pipeline_that_takes_nothing_is_unavailable() {
 
 #[tokio::test]
 async fn a_repeat_of_what_waits_for_delivery_is_not_stored_again() {
-    let hold = Arc::new(Notify::new());
-    let recorder = Recorder { hold: Some(Arc::clone(&hold)), ..Recorder::default() };
+    let recorder = Recorder::holding();
+    let hold = recorder.hold.clone().unwrap();
     let config = config(1000, Ack::Delivered);
     let service = Service::new(&config, Arc::new(|| true), recorder.clone());
     let body = frame(0, &event());
