@@ -42,8 +42,9 @@ pub struct Events<'m> {
 impl<'m> Events<'m> {
     /// Starts at the first event of a request. `path` tells where in each log the event is.
     pub fn of(request: &'m [u8], path: Option<&'m [String]>) -> Self {
-        let (json, found) = (Vec::new(), Vec::new());
-        Self { wrappers: Fields::of(request), path, json, found }
+        // As text events take about as much as on the wire, where a path leads to less.
+        let json = Vec::with_capacity(if path.is_none() { request.len() } else { 0 });
+        Self { wrappers: Fields::of(request), path, json, found: Vec::new() }
     }
 
     /// Takes the next event; `false` behind the last.
@@ -73,7 +74,10 @@ impl<'m> Events<'m> {
     }
 
     /// Returns the events that were taken.
-    pub fn into_elements(self) -> Vec<Incoming> {
+    pub fn into_elements(mut self) -> Vec<Incoming> {
+        if self.json.len() < self.json.capacity() / 2 {
+            self.json.shrink_to_fit();
+        }
         let json = Bytes::from(self.json);
         let elements = self.found.into_iter().zip(0..);
         elements
@@ -142,12 +146,18 @@ fn source_event_id(metadata: &[u8]) -> Result<Option<Uuid>, Broken> {
 /// Appends the root of a log as the event.
 fn at_root(members: &[u8], id: Option<Uuid>, out: &mut Vec<u8>) -> Result<(), Reason> {
     let seen = object(members, id, Root::Log, out)?;
-    if !seen.type_ && seen.message {
-        let detail = "the log event has no `type`, but a text in `.message`: if the event stands \
-                      there, set `event_path: .message`";
-        return Err(Reason::new(ReasonCode::InvalidType, detail));
-    }
-    Ok(())
+    let elsewhere = match seen {
+        Seen { type_: true, .. } => return Ok(()),
+        Seen { message: true, .. } => {
+            "a text in `.message`: if the event stands there, set `event_path: .message`"
+        }
+        Seen { batch: true, .. } => {
+            "an array in `.batch`: take the events out in Vector, with `. = array!(.batch)`"
+        }
+        Seen { .. } => return Ok(()),
+    };
+    let detail = format!("the log event has no `type`, but {elsewhere}");
+    Err(Reason::new(ReasonCode::InvalidType, detail))
 }
 
 /// Whose members an object holds.
@@ -165,6 +175,8 @@ struct Seen {
     type_: bool,
     /// A text.
     message: bool,
+    /// An array, as in the body of an SDK's request.
+    batch: bool,
 }
 
 /// Appends an object, with `id` as its `messageId` if it has none that counts.
@@ -191,6 +203,7 @@ fn object(
             }
             (b"type", _) => seen.type_ = true,
             (b"message", kind) => seen.message = matches!(kind, Kind::Bytes(_)),
+            (b"batch", kind) => seen.batch = matches!(kind, Kind::Array(_)),
             _ => {}
         }
         separate(start, out);

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, warn};
 
 use super::answer::{self, Answer, Code};
-use super::message;
+use super::message::{self, PATIENCE};
 use super::refusal::Refusal;
 use super::repeats::{self, Repeats};
 use super::room::{Held, Room};
@@ -60,7 +60,7 @@ struct Shared {
     ack: Ack,
     max: usize,
     room: Arc<Room>,
-    unpacking: Semaphore,
+    unpacking: Arc<Semaphore>,
     repeats: Repeats,
     health: Health,
     logged: Mutex<Option<Instant>>,
@@ -77,7 +77,7 @@ impl<S: Submit> Service<S> {
             ack: config.ack,
             max,
             room,
-            unpacking: Semaphore::new(UNPACKING),
+            unpacking: Arc::new(Semaphore::new(UNPACKING)),
             repeats: Repeats::default(),
             health,
             logged: Mutex::default(),
@@ -123,7 +123,7 @@ impl<S: Submit> Service<S> {
         let shared = &self.shared;
         let encoding = Encoding::of(headers.get(GRPC_ENCODING))?;
         let mut held = Held::nothing(&shared.room);
-        let message = message::read(body, shared.max, &mut held).await?;
+        let message = message::read(body, shared.max, PATIENCE, &mut held).await?;
         let until = Instant::now() + WAIT_FOR_DELIVERY;
         if shared.ack == Ack::Buffered {
             let (elements, held) = self.unpack(message, encoding, held).await?;
@@ -156,9 +156,12 @@ impl<S: Submit> Service<S> {
         encoding: Encoding,
         mut held: Held,
     ) -> Result<(Vec<Incoming>, Held), Refusal> {
-        let _turn = self.shared.unpacking.acquire().await.map_err(|_| Refusal::Internal)?;
+        let turn = Arc::clone(&self.shared.unpacking).acquire_owned().await;
+        let turn = turn.map_err(|_| Refusal::Internal)?;
         let shared = Arc::clone(&self.shared);
         blocking(move || {
+            // The thread goes on when the sender hangs up, so the turn is its own.
+            let _turn = turn;
             let path = shared.path.as_deref();
             let elements = unpack(message, encoding, path, shared.max, &mut held)?;
             Ok((elements, held))
@@ -223,7 +226,7 @@ impl<S: Submit> Service<S> {
         B: Body<Data = Bytes> + Unpin,
     {
         let mut held = Held::nothing(&self.shared.room);
-        let message = message::read(body, SMALL, &mut held).await?;
+        let message = message::read(body, SMALL, PATIENCE, &mut held).await?;
         if message.compressed { Err(Refusal::NoEncoding) } else { Ok(message.bytes) }
     }
 }

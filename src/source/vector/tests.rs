@@ -91,7 +91,8 @@ fn every_recorded_request_decodes_to_its_recorded_events() {
                 assert_eq!(event.unwrap_err().0, ReasonCode::NotAnEvent, "{at}");
                 continue;
             }
-            if typed.get("type").is_none() && typed["message"].is_string() {
+            let elsewhere = typed["message"].is_string() || typed["batch"].is_array();
+            if typed.get("type").is_none() && elsewhere {
                 assert_eq!(event.unwrap_err().0, ReasonCode::InvalidType, "{at}");
                 continue;
             }
@@ -138,8 +139,14 @@ fn lines_that_vector_did_not_decode_are_found_at_their_path() {
     let found = decode(&request, Some(&path)).unwrap();
     let texts: Vec<_> = found.into_iter().map(|element| element.json.unwrap()).collect();
     assert_eq!(texts, ["plain text line", "second line"]);
-    let (_, detail) = decoded(&request, None).unwrap().remove(0).unwrap_err();
-    assert!(detail.contains("event_path: .message"), "{detail}");
+    for (name, remedy) in
+        [("raw-lines", "event_path: .message"), ("http-server-batch", "array!(.batch)")]
+    {
+        let (_, request, _) = recorded().into_iter().find(|(known, ..)| known == name).unwrap();
+        let (code, detail) = decoded(&request, None).unwrap().remove(0).unwrap_err();
+        assert_eq!(code, ReasonCode::InvalidType);
+        assert!(detail.contains(remedy), "{detail}");
+    }
 }
 
 #[test]
