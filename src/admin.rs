@@ -10,7 +10,8 @@
 //! | `GET /status` | JSON, see [`status::Status`] |
 //! | `POST /reload` | loads configuration and scripts, see [`Reloaded`]; 422 if refused |
 //! | `POST /pause`, `POST /resume` | stops and continues delivery; events are still accepted |
-//! | `POST /replay` | 501: not yet supported |
+//! | `POST /replay` | replays dead letters, see [`crate::replay::Selection`]; the answer is one JSON
+//! object a line while it goes on, and ends with it. A client that goes away stops it |
 
 mod access;
 mod answer;
@@ -24,17 +25,19 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{Method, Request};
-use hyper::body::Body;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body, Bytes};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use secrecy::SecretString;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use self::answer::Answer;
 use self::status::Status;
+use crate::replay::{Message, Refusal, Selection};
 
 pub use self::reloaded::Reloaded;
 
@@ -43,6 +46,12 @@ const CONNECTIONS: usize = 64;
 
 /// How long a client may take for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The largest body of a request.
+const MAX_BODY: usize = 64 * 1024;
+
+/// How long a client may take for the body of a request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long open requests may take after the stop.
 const GRACE: Duration = Duration::from_secs(2);
@@ -70,6 +79,13 @@ pub trait Process: Send + Sync + 'static {
 
     /// Goes on with delivery.
     fn resume(&self);
+
+    /// Begins a replay of dead letters, which stops once the receiver of its messages is gone.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not begin.
+    fn replay(&self, selection: Selection) -> Result<mpsc::Receiver<Message>, Refusal>;
 }
 
 /// The server of the endpoints.
@@ -107,7 +123,7 @@ impl<P: Process> Admin<P> {
             let admin = Arc::clone(&admin);
             let service = service_fn(move |request| {
                 let admin = Arc::clone(&admin);
-                async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+                async move { Ok::<_, Infallible>(admin.answer(request).await) }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -124,8 +140,12 @@ impl<P: Process> Admin<P> {
         drop(tokio::time::timeout(GRACE, graceful.shutdown()).await);
     }
 
-    async fn answer<B: Body>(&self, request: &Request<B>) -> Answer {
-        if let Some(refusal) = access::refuse(request, self.token.as_ref()) {
+    async fn answer<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if let Some(refusal) = access::refuse(&request, self.token.as_ref()) {
             return refusal;
         }
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -148,10 +168,36 @@ impl<P: Process> Admin<P> {
                 self.process.resume();
                 answer::text("delivery goes on")
             }
-            "/replay" => answer::not_supported("replay is not yet supported"),
+            "/replay" => match selection(request.into_body()).await {
+                Ok(selection) => answer::replay(self.process.replay(selection)),
+                Err(refusal) => refusal,
+            },
             _ => answer::not_found(),
         }
     }
+}
+
+/// Reads the body of a replay request; an empty one selects everything.
+async fn selection<B>(body: B) -> Result<Selection, Answer>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let refuse = |text: &str| answer::error(http::StatusCode::BAD_REQUEST, text);
+    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY).collect()).await;
+    let body = match read {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => return Err(refuse("the body is cut off or larger than 64 KiB")),
+        Err(_) => return Err(refuse("the body did not come in time")),
+    };
+    if body.trim_ascii().is_empty() {
+        return Ok(Selection::default());
+    }
+    serde_json::from_slice(&body).map_err(|error| {
+        refuse(&format!(
+            "the body must be a JSON object with any of files, reasons, since, dry_run, rate: {error}"
+        ))
+    })
 }
 
 async fn accept(

@@ -29,7 +29,8 @@ pub struct LetterId(pub u128);
 /// One event that waits.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// Its operations, in order; never empty.
+    /// Its operations, in order. Empty only for an event whose row on disk is damaged and was set
+    /// aside: it ends as *rejected*, `internal`.
     pub operations: Operations,
     /// The source event, for the dead letter.
     pub original: Original,

@@ -10,6 +10,7 @@ mod init;
 mod map;
 mod output;
 mod probe;
+mod replay;
 mod run;
 mod sandbox;
 mod schema;
@@ -115,6 +116,8 @@ enum Command {
     Buffer(buffer::BufferArgs),
     /// Start a local Customer.io Track API
     Sandbox(sandbox::SandboxArgs),
+    /// Deliver dead letters, through the current scripts
+    Replay(replay::ReplayArgs),
     /// Write configuration and scripts into a new folder, to edit them
     Init(init::InitArgs),
     /// Print the JSON Schema of the configuration
@@ -148,6 +151,7 @@ fn dispatch(command: Command, globals: &Globals) -> ExitCode {
         Command::Map(args) => map::run(args, globals),
         Command::Buffer(args) => buffer::run(args, globals),
         Command::Sandbox(args) => sandbox::run(args),
+        Command::Replay(args) => replay::run(args, globals),
         Command::Init(args) => init::run(args, globals),
         Command::Schema(args) => schema::run(args, globals),
         Command::Completions(args) => completions::run(args, globals),

@@ -18,6 +18,7 @@ mod courier;
 mod metering;
 mod parcel;
 mod progress;
+mod settling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,18 +160,32 @@ pub type OnSettled = Arc<dyn Fn(Sequence, &Outcome) + Send + Sync>;
 /// How delivery paces itself, as far as the `customerio` section does not say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Operations that are read ahead of those that travel (`buffer.read_ahead`). Operations that
-    /// wait behind their own person's do not count, up to eight times as many.
+    /// Operations that are read ahead of those that travel (`buffer.read_ahead`), with their
+    /// bodies in memory. Operations that wait behind their own person's, or for another try, do
+    /// not count.
     pub read_ahead: usize,
-    /// Events that are read ahead weigh at most about this many bytes, together with dead letters
+    /// Bodies that are read ahead weigh at most about this many bytes, together with dead letters
     /// that are not durable yet.
+    ///
+    /// Half of it is for those who may travel at once: at 32 MiB some 30 full requests, four rounds
+    /// of eight in flight, while the next are being read. More would only be memory.
     pub read_ahead_bytes: u64,
+    /// Operations that may wait behind others of their people, or for another try. Nothing is read
+    /// beyond, so that memory stays bounded: about 60 MB for as many as this by default, twice as
+    /// much if each also has a key that no other has.
+    pub most_parked: usize,
     /// First pause between probes of a held delivery; doubles with each.
     pub probe_first: Duration,
     /// Longest pause between probes.
     pub probe_longest: Duration,
+    /// While delivery is `forbidden`, one request with data is tried this often, even if the probe
+    /// is refused.
+    pub forbidden_data: Duration,
     /// Shortest wait for a `Retry-After`.
     pub least_asked_wait: Duration,
+    /// First pause after a body could not be fetched from the buffer; doubles up to 32 times as
+    /// much.
+    pub fetch_pause: Duration,
     /// First pause after dead letters could not be written; doubles up to 30 times as much.
     pub dead_letter_pause: Duration,
 }
@@ -179,10 +194,13 @@ impl Default for Pace {
     fn default() -> Self {
         Self {
             read_ahead: 20_000,
-            read_ahead_bytes: 256 << 20,
+            read_ahead_bytes: 32 << 20,
+            most_parked: 1_000_000,
             probe_first: Duration::from_secs(5),
             probe_longest: Duration::from_secs(300),
+            forbidden_data: Duration::from_secs(300),
             least_asked_wait: Duration::from_secs(1),
+            fetch_pause: Duration::from_secs(1),
             dead_letter_pause: Duration::from_secs(1),
         }
     }

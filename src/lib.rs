@@ -22,7 +22,7 @@
 //!
 //! let event = r#"{"type":"track","userId":"u-1","event":"Signed Up","messageId":"m-1"}"#;
 //! let batch = Batch {
-//!     elements: vec![Incoming { json: Ok(event.into()), position: 0 }],
+//!     elements: vec![Incoming::new(Ok(event.into()), 0)],
 //!     set_type: None,
 //!     origin: Origin { source: "host".into(), source_type: "cloud".into() },
 //!     received_at: chrono::Utc::now(),
@@ -52,6 +52,7 @@ pub mod delivery;
 
 // Who puts the stations together.
 pub mod sink;
+pub mod replay;
 pub mod pipeline;
 
 // What the operator sees.

@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::delivery::Destination;
 use crate::diagnostic::Diagnostic;
 use crate::mapping::Scripts;
+use crate::replay::Replays;
 use crate::sink::{Builder, CustomerIoSink, Drained, Parts, SinkHandle};
 use crate::source::stdin::Progress;
 
@@ -131,7 +132,9 @@ impl Pipeline {
         let watcher = Reloader::watch(&reloader);
         let reloads = Reloads::new(Arc::clone(&reloader));
         let sources = Sources::start(listeners.sources, &handle);
-        let control = Control::new(handle, reloader, surroundings.render, sources.gateways());
+        let replays = Replays::new(&config, &handle).confined();
+        let control =
+            Control::new(handle, reloader, surroundings.render, sources.gateways(), replays);
         let control = Arc::new(control);
 
         let (stop_admin, stopped) = oneshot::channel();

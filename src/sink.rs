@@ -344,6 +344,12 @@ impl SinkHandle {
         &self.shared.delivery
     }
 
+    /// Returns where events wait.
+    #[must_use]
+    pub(crate) fn buffer(&self) -> &Arc<dyn Buffer> {
+        &self.shared.buffer
+    }
+
     /// Returns where events are sent to.
     #[must_use]
     pub fn destination(&self) -> &Arc<dyn Destination> {

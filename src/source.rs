@@ -14,6 +14,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+use crate::buffer::LetterId;
+use crate::event::identity::IdInput;
 use crate::outcome::Reason;
 
 pub use intake::{Intake, Receipt, Refused, Summary};
@@ -39,6 +41,27 @@ pub struct Incoming {
     pub json: Result<Bytes, Reason>,
     /// Position for messages: the line of an input, or the index in a request.
     pub position: u64,
+    /// What the event got when it first came, if it comes from the dead letters.
+    pub replay: Option<Box<Replay>>,
+}
+
+/// What the first walk of an event settled for all later ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// The dead letter.
+    pub letter: LetterId,
+    /// Input of the event ids, so that these stay the same.
+    pub id_input: IdInput,
+    /// When the event was received.
+    pub received_at: DateTime<Utc>,
+}
+
+impl Incoming {
+    /// Makes an element that comes for the first time.
+    #[must_use]
+    pub fn new(json: Result<Bytes, Reason>, position: u64) -> Self {
+        Self { json, position, replay: None }
+    }
 }
 
 /// Elements that arrived together and are acknowledged together.

@@ -88,7 +88,7 @@ impl Stage {
         };
         match self.filter.decide(&event, &batch.origin) {
             Some(refusal) => Walked::Ended(refusal),
-            None => self.map(event, batch),
+            None => self.map(event, element, batch),
         }
     }
 
@@ -106,7 +106,7 @@ impl Stage {
         };
         let walked = match refusal {
             Some(refusal) => Walked::Ended(refusal),
-            None => self.map(event, batch),
+            None => self.map(event, element, batch),
         };
         (walked, Some(explained))
     }
@@ -117,16 +117,22 @@ impl Stage {
     }
 
     /// Maps an event that no rule has refused.
-    fn map(&mut self, mut event: Event, batch: &Batch) -> Walked {
+    fn map(&mut self, mut event: Event, element: &Incoming, batch: &Batch) -> Walked {
         let Some(index) = event.index else {
             let reason = Reason::new(ReasonCode::MessageType, "no script is listed for this type");
             return Walked::Ended(Outcome::Filtered(reason));
         };
-        if self.fill == Fill::Gateway {
-            let client_ip = batch.client_ip.as_deref();
-            enrich(&mut event, self.mapping.plan(), batch.received_at, client_ip);
-        }
-        let id_input = IdInput::of(&event);
+        let id_input = match &element.replay {
+            // Its members were filled in when it was received.
+            Some(replay) => replay.id_input.clone(),
+            None => {
+                if self.fill == Fill::Gateway {
+                    let client_ip = batch.client_ip.as_deref();
+                    enrich(&mut event, self.mapping.plan(), batch.received_at, client_ip);
+                }
+                IdInput::of(&event)
+            }
+        };
         let Event { raw, assigned, body, .. } = event;
         let original = Original { raw, assigned };
         let result = match self.mapper.map(index, body) {
@@ -154,9 +160,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::buffer::LetterId;
     use crate::config::{Config, Mode};
     use crate::mapping::{Scripts, Settings};
-    use crate::source::Origin;
+    use crate::source::{Origin, Replay};
 
     /// What the one script does is chosen by the event's `do`.
     const SCRIPT: &str = r#"
@@ -196,7 +203,7 @@ mod tests {
     }
 
     fn element(json: &Value) -> Incoming {
-        Incoming { json: Ok(Bytes::from(json.to_string())), position: 0 }
+        Incoming::new(Ok(Bytes::from(json.to_string())), 0)
     }
 
     fn ending(walked: &Walked) -> (&'static str, &'static str) {
@@ -263,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_source_that_could_not_cut_an_element_out_tells_why() {
-        let broken = Incoming { json: Err(ReasonCode::TooLarge.into()), position: 0 };
+        let broken = Incoming::new(Err(ReasonCode::TooLarge.into()), 0);
         let walked = stage(Fill::Nothing).walk(&broken, &batch(""));
         assert_eq!(ending(&walked), ("malformed", "too_large"));
     }
@@ -285,6 +292,30 @@ mod tests {
             let assigned = prepared.original.assigned.iter().any(|(name, _)| *name == "receivedAt");
             assert_eq!(assigned, fill == Fill::Gateway);
         }
+    }
+
+    #[test]
+    fn a_replayed_event_keeps_its_ids_and_gets_nothing_filled_in() {
+        let first = json!({ "type": "track", "do": "one", "event": "E", "userId": "u" });
+        let mut stage = stage(Fill::Gateway);
+        let Walked::Ready(first) = stage.walk(&element(&first), &batch("")) else { panic!() };
+        let id = |prepared: &Prepared| {
+            let body: Value = serde_json::from_slice(&prepared.operations[0].body).unwrap();
+            body["id"].as_str().unwrap().to_owned()
+        };
+        let again = Incoming {
+            replay: Some(Box::new(Replay {
+                letter: LetterId(1),
+                id_input: first.id_input.clone(),
+                received_at: DateTime::UNIX_EPOCH,
+            })),
+            ..Incoming::new(Ok(first.original.to_json().into()), 0)
+        };
+        let Walked::Ready(second) = stage.walk(&again, &batch("")) else { panic!() };
+        assert_eq!(id(&second), id(&first));
+        assert!(second.original.assigned.is_empty());
+        assert_eq!(second.original.to_json(), first.original.to_json());
+        assert_eq!(second.id_input, first.id_input);
     }
 
     #[test]

@@ -196,7 +196,7 @@ fn chain(
     let elements: Vec<_> = raw
         .iter()
         .enumerate()
-        .map(|(i, event)| Incoming { json: Ok(event.clone()), position: i as u64 })
+        .map(|(i, event)| Incoming::new(Ok(event.clone()), i as u64))
         .collect();
     let batch = Batch {
         elements: Vec::new(),

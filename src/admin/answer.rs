@@ -1,22 +1,38 @@
 //! Answers of the endpoints.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
 use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::replay::{Message, Refusal};
 
 use super::Reloaded;
 
 /// What every endpoint answers.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    of_body(status, kind, Full::new(body.into()).boxed_unsync())
+}
+
+fn of_body(
+    status: StatusCode,
+    kind: &'static str,
+    body: UnsyncBoxBody<Bytes, Infallible>,
+) -> Answer {
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -64,6 +80,28 @@ pub(super) fn reloaded(result: Result<Reloaded, String>) -> Answer {
     }
 }
 
+/// Answers with messages as they come, one JSON object a line.
+pub(super) fn replay(begun: Result<mpsc::Receiver<Message>, Refusal>) -> Answer {
+    let messages = match begun {
+        Ok(messages) => messages,
+        Err(refusal) => {
+            let status = match &refusal {
+                Refusal::Busy => StatusCode::CONFLICT,
+                Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+                Refusal::Unreadable(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            return error(status, &refusal.to_string());
+        }
+    };
+    let lines = futures_util::stream::unfold(messages, |mut messages| async {
+        let message = messages.recv().await?;
+        let mut line = serde_json::to_vec(&message).unwrap_or_default();
+        line.push(b'\n');
+        Some((Ok(Frame::data(Bytes::from(line))), messages))
+    });
+    of_body(StatusCode::OK, NDJSON, StreamBody::new(lines).boxed_unsync())
+}
+
 pub(super) fn unauthorized() -> Answer {
     let refusal = error(StatusCode::UNAUTHORIZED, "send `Authorization: Bearer` with admin.token");
     with(refusal, WWW_AUTHENTICATE, "Bearer")
@@ -78,7 +116,8 @@ pub(super) fn wrong_method(allowed: &'static str) -> Answer {
 pub(super) fn not_found() -> Answer {
     error(
         StatusCode::NOT_FOUND,
-        "no such endpoint; there are /livez /readyz /metrics /status /reload /pause /resume",
+        "no such endpoint; there are /livez /readyz /metrics /status /reload /pause /resume \
+         /replay",
     )
 }
 

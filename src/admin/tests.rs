@@ -15,6 +15,7 @@ struct Fake {
     unready: Mutex<Vec<String>>,
     refused: Mutex<Option<String>>,
     calls: Mutex<Vec<&'static str>>,
+    replaying: Mutex<Option<mpsc::Sender<Message>>>,
 }
 
 impl Process for Fake {
@@ -53,6 +54,17 @@ impl Process for Fake {
     }
     fn resume(&self) {
         self.calls.lock().unwrap().push("resume");
+    }
+    fn replay(&self, selection: Selection) -> Result<mpsc::Receiver<Message>, Refusal> {
+        if selection.dry_run {
+            return Err(Refusal::Busy);
+        }
+        self.calls.lock().unwrap().push("replay");
+        let (out, messages) = mpsc::channel(2);
+        out.try_send(Message::Notice { text: selection.reasons.join(",") }).unwrap();
+        // One with a reason goes on.
+        *self.replaying.lock().unwrap() = Some(out).filter(|_| !selection.reasons.is_empty());
+        Ok(messages)
     }
 }
 
@@ -102,17 +114,60 @@ async fn each_endpoint_answers_its_method_alone() {
         ("POST /reload", 200),
         ("POST /pause", 200),
         ("POST /resume", 200),
-        ("POST /replay", 501),
+        ("POST /replay", 200),
         ("POST /livez", 405),
         ("GET /reload", 405),
+        ("GET /replay", 405),
         ("DELETE /pause", 405),
         ("GET /", 404),
         ("GET /status/", 404),
     ] {
         assert_eq!(server.status_of(line, "").await, status, "{line}");
     }
-    assert_eq!(*server.process.calls.lock().unwrap(), ["reload", "pause", "resume"]);
+    assert_eq!(*server.process.calls.lock().unwrap(), ["reload", "pause", "resume", "replay"]);
     assert!(server.ask("GET /pause", "").await.contains("allow: POST\r\n"));
+}
+
+#[tokio::test]
+async fn a_replay_is_told_as_it_goes_on_and_stops_when_the_client_leaves() {
+    let server = server(None).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let body = r#"{"reasons":["refused"]}"#;
+    let head = format!("POST /replay HTTP/1.0\r\ncontent-length: {}\r\n\r\n", body.len());
+    stream.write_all((head + body).as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    while !answer.contains("refused") {
+        let mut bytes = [0; 1024];
+        let n = stream.read(&mut bytes).await.unwrap();
+        assert!(n > 0, "{answer}");
+        answer.push_str(std::str::from_utf8(&bytes[..n]).unwrap());
+    }
+    assert!(answer.starts_with("HTTP/1.0 200") && answer.contains("application/x-ndjson"));
+    assert!(answer.ends_with("{\"type\":\"notice\",\"text\":\"refused\"}\n"), "{answer}");
+    let out = server.process.replaying.lock().unwrap().take().unwrap();
+    drop(stream);
+    out.closed().await;
+}
+
+#[tokio::test]
+async fn a_replay_that_cannot_be_understood_or_is_one_too_many_is_refused() {
+    let server = server(None).await;
+    let long = format!(r#"{{"reasons":["{}"]}}"#, "x".repeat(70_000));
+    for (body, status) in [
+        (r#"{"dry_run":true}"#, 409),
+        (r#"{"dry-run":true}"#, 400),
+        ("[", 400),
+        (&long, 400),
+        (r#"{"since":"2026-01-31T00:00:00Z","rate":5}"#, 200),
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let head = format!("POST /replay HTTP/1.0\r\ncontent-length: {}\r\n\r\n", body.len());
+        // A refused body may not be read to its end.
+        drop(stream.write_all((head + body).as_bytes()).await);
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer[9..], status.to_string().as_bytes(), "{body:.30}");
+    }
 }
 
 #[tokio::test]

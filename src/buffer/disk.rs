@@ -5,6 +5,7 @@
 //!                   settled   first sequence → bitmap of the settled events of that row
 //!                   replayed  ids of dead letters that were replayed
 //!                   meta      format; totals and the ledger of all lives, as JSON (see `meta`)
+//! dir/*.new         a database that is being made (see `create`)
 //! dir/reserve       room for emptying a full disk (see `reserve`)
 //! dir/*.damaged-*   what was set aside (see `damage`)
 //! ```
@@ -35,6 +36,7 @@
 
 mod append;
 mod backend;
+mod create;
 mod damage;
 mod fetch;
 mod inspect;
@@ -115,6 +117,7 @@ impl DiskBuffer {
             let message = format!("the folder of the buffer cannot be created: {error}");
             vec![Diagnostic::error("buffer", message).at(place(&options.dir))]
         })?;
+        create::create(&file).map_err(|failure| vec![diagnostic(&failure, &file)])?;
         let reserve = Reserve::new(Some(options.dir.join(RESERVE)));
         Self::open_store(&options, Store::new(file.clone(), backend::file(&file), reserve))
     }

@@ -121,7 +121,7 @@ async fn until_the_end(config: Config, surroundings: Surroundings, voice: Voice)
     ExitCode::from(end_code(&ended))
 }
 
-fn start_code(faults: &[Diagnostic]) -> u8 {
+pub(super) fn start_code(faults: &[Diagnostic]) -> u8 {
     let of_the_world = |fault: &Diagnostic| WORLD.contains(&fault.code.as_str());
     if faults.iter().all(of_the_world) { exit::FAILURE } else { exit::CONFIG }
 }

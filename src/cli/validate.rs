@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(checks.failed, 0, "there is none yet");
         let folder = dir.path().join(BUFFER_DIR);
         std::fs::create_dir(&folder).unwrap();
-        std::fs::write(folder.join("buffer.redb"), "no database").unwrap();
+        std::fs::write(folder.join("events.redb"), "no database").unwrap();
         let held = DataDir::lock(dir.path()).unwrap();
         checks.buffer(&config);
         assert_eq!(checks.failed, 0, "it is in use");

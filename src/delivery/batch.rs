@@ -96,6 +96,16 @@ impl ItemLimit {
         Self { configured, current: configured, faults: VecDeque::new(), raised: None }
     }
 
+    /// Takes another configured limit. What was learned stays if it is below.
+    pub fn retune(&mut self, configured: usize) {
+        let learned = self.raised.map(|_| self.current);
+        self.configured = configured.max(1);
+        self.current = learned.map_or(self.configured, |current| current.min(self.configured));
+        if self.current >= self.configured {
+            self.raised = None;
+        }
+    }
+
     /// Returns the limit.
     pub fn get(&mut self, now: Instant) -> usize {
         if let Some(raised) = self.raised
@@ -191,6 +201,23 @@ mod tests {
             limit.get(now + WINDOW * minute);
         }
         assert_eq!(limit.get(now + WINDOW * 20), 1000);
+    }
+
+    #[test]
+    fn another_configured_limit_keeps_what_was_learned_if_it_is_below() {
+        let now = Instant::now();
+        let mut limit = ItemLimit::new(1000);
+        limit.retune(2000);
+        assert_eq!(limit.get(now), 2000);
+        for _ in 0..FAULTS {
+            limit.refused_for_size(500, now);
+        }
+        limit.retune(1000);
+        assert_eq!(limit.get(now), 500);
+        limit.retune(100);
+        assert_eq!(limit.get(now), 100);
+        limit.retune(1000);
+        assert_eq!(limit.get(now), 1000);
     }
 
     #[test]

@@ -7,13 +7,17 @@ use tokio::sync::watch;
 use super::{DeliveryStatus, Tuning};
 
 /// What the delivery task was told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Orders {
     /// Whether nothing is to be sent.
     pub paused: bool,
     /// Grows with each [`DeliveryHandle::resume`] and [`DeliveryHandle::try_again`]; a held delivery
     /// then probes at once.
     pub resumed: u64,
+    /// The limits in force, if others than at the start.
+    pub tuning: Option<Arc<Tuning>>,
+    /// Grows with each [`DeliveryHandle::retune`].
+    pub tuned: u64,
 }
 
 /// Control of a running delivery; cheap to clone.
@@ -56,9 +60,13 @@ impl DeliveryHandle {
         });
     }
 
-    /// Puts other limits in force; requests under way keep the old ones.
+    /// Puts other limits in force; requests under way keep the old ones. Nothing that waits is
+    /// lost or sent twice for it.
     pub fn retune(&self, tuning: Tuning) {
-        drop(tuning);
+        self.orders.send_modify(|orders| {
+            orders.tuning = Some(Arc::new(tuning));
+            orders.tuned += 1;
+        });
     }
 
     /// Publishes the state; `since` is kept as long as state and reason stay the same.

@@ -10,14 +10,17 @@
 //! what such a request had already reached is sent again by the next life, with the same ids.
 
 mod answers;
+mod fetching;
 mod holds;
 mod letters;
 mod parting;
 mod reading;
 mod sending;
+mod tuning;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -31,12 +34,14 @@ use super::order::{Book, Slot};
 use super::parcel::{Parcel, Shelf};
 use super::progress::{Ended, Ending, Events, Load};
 use super::retry::{Gate, Holding, WorkingTime};
-use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace, Reply};
+use super::settling::Settling;
+use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace};
 use crate::buffer::{Buffer, Sequence, Stored};
 use crate::config::{BatchConfig, CustomerIoConfig, RetryConfig};
 use crate::outcome::Outcome;
 
-use letters::Letters;
+use fetching::Landing;
+use letters::{Letters, Waiting};
 
 /// What the task works between.
 #[derive(Clone)]
@@ -52,10 +57,12 @@ struct Flight {
     parcel: Parcel,
     /// The gate's generation when it left.
     generation: u64,
+    /// Whether it fetches bodies from the buffer.
+    fetches: bool,
 }
 
 type Read = Vec<(Sequence, Arc<Stored>)>;
-type Flown = Result<(Id, Reply), JoinError>;
+type Flown = Result<(Id, Landing), JoinError>;
 
 /// What ends a wait.
 enum Wake {
@@ -86,7 +93,7 @@ pub struct Courier {
     lingering: Option<Instant>,
     shelf: Shelf,
 
-    flights: JoinSet<Reply>,
+    flights: JoinSet<Landing>,
     under_way: HashMap<Id, Flight>,
     limiter: Limiter,
     /// A right to send that was taken and not used.
@@ -104,10 +111,14 @@ pub struct Courier {
     checking: bool,
     orders: Orders,
     working: WorkingTime,
+    /// The destination's working time at the first of an operation's failures.
+    failing_since: HashMap<Slot, Duration>,
     successes: u64,
+    /// Whether bodies cannot be had from the buffer now.
+    unreadable: bool,
 
     letters: Letters,
-    settled: Vec<(Sequence, Outcome)>,
+    settling: Settling,
 }
 
 impl Courier {
@@ -140,9 +151,15 @@ impl Courier {
             checking: config.check_credentials || config.environment_id.is_some(),
             orders: Orders::default(),
             working: WorkingTime::new(config.retry.max),
+            failing_since: HashMap::new(),
             successes: 0,
-            letters: Letters::new(Arc::clone(&ends.dead_letters), pace.dead_letter_pause),
-            settled: Vec::new(),
+            unreadable: false,
+            letters: Letters::new(
+                Arc::clone(&ends.buffer),
+                Arc::clone(&ends.dead_letters),
+                pace.dead_letter_pause,
+            ),
+            settling: Settling::default(),
             ends,
             pace,
         }
@@ -167,7 +184,10 @@ impl Courier {
                 Wake::Flown(flown) => self.landed(flown, Instant::now()),
                 Wake::Probed(answer) => self.probed(answer, Instant::now()),
                 Wake::Written(written) => self.written(written, Instant::now()),
-                Wake::Ordered => self.ordered(*orders.borrow_and_update(), Instant::now()),
+                Wake::Ordered => {
+                    let new = orders.borrow_and_update().clone();
+                    self.ordered(new, Instant::now());
+                }
                 Wake::Time => {}
             }
         }
@@ -222,31 +242,39 @@ impl Courier {
     // Ending.
 
     fn end(&mut self, slot: Slot, ending: Ending, now: Instant) {
+        let Some(&load) = self.book.get(slot) else { return };
         let delivered = matches!(ending, Ending::Delivered);
-        let Some(load) = self.book.end(slot, delivered, now) else { return };
+        if !delivered || !self.settling.is_idle() || self.events.has_several(load.event) {
+            self.settling.enter(load.event, self.book.keys(slot));
+        }
+        self.failing_since.remove(&slot);
+        self.book.end(slot, delivered || load.unknown, now);
         match self.events.end(&load, ending) {
+            // What is left of it may have to wait for other people.
+            None if !self.has_room_for_the_patient() => drop(self.events.forget(load.event)),
             None => {}
-            Some(Ended::Delivered(sequence)) => self.settled.push((sequence, Outcome::Delivered)),
-            Some(Ended::Rejected(sequence, letter)) => self.letters.add(sequence, *letter),
+            Some(Ended::Delivered) => self.settling.end(load.event, Outcome::Delivered),
+            Some(Ended::Rejected(rejection, stored)) => {
+                self.letters.add(Waiting { event: load.event, rejection, stored });
+            }
         }
     }
 
-    /// Lets go of what was delivered. Rejected events follow when their letters are durable.
+    /// Lets go of what has ended, and whose letter is durable if it was rejected.
     fn settle(&mut self) {
-        if self.settled.is_empty() {
+        let settled = self.settling.take();
+        if settled.is_empty() {
             return;
         }
-        self.ends.buffer.settle(&self.settled);
-        for (sequence, outcome) in self.settled.drain(..) {
-            (self.ends.on_settled)(sequence, &outcome);
+        self.ends.buffer.settle(&settled);
+        for (sequence, outcome) in &settled {
+            (self.ends.on_settled)(*sequence, outcome);
         }
     }
 
     fn written(&mut self, written: letters::Written, now: Instant) {
-        let Some(done) = self.letters.written(written, now) else { return };
-        self.ends.buffer.settle(&done);
-        for (sequence, outcome) in &done {
-            (self.ends.on_settled)(*sequence, outcome);
+        for (event, outcome) in self.letters.written(written, now).unwrap_or_default() {
+            self.settling.end(event, outcome);
         }
     }
 
@@ -262,6 +290,9 @@ impl Courier {
         if new.resumed != self.orders.resumed && self.probing.is_none() {
             self.holding.probe_now(now);
         }
+        if let Some(tuning) = new.tuning.as_ref().filter(|_| new.tuned != self.orders.tuned) {
+            self.retune(tuning, now);
+        }
         self.orders = new;
     }
 
@@ -275,7 +306,8 @@ impl Courier {
         } else if self.gate.opens_at(now).is_some() {
             ("waiting", Some(self.last_failure))
         } else {
-            ("sending", self.letters.trouble())
+            let unreadable = self.unreadable.then_some("the buffer cannot be read");
+            ("sending", self.letters.trouble().or(unreadable))
         };
         self.handle.publish(state, reason, self.flights.len(), self.limiter.rate());
     }

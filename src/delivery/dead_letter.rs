@@ -2,10 +2,12 @@
 //!
 //! Files are named `<date>-<n>.ndjson` (UTC) and can be read by their owner alone. A life of the
 //! process begins files of its own, so that a line which a crash tore off is the last of its file.
-//! A letter is durable before its event is settled.
+//! A letter is durable before its event is settled. [`marks`] says which were replayed.
 
 mod files;
 mod line;
+pub mod marks;
+pub mod read;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -60,6 +60,20 @@ impl Limiter {
         self.quota.check().map_err(|until| until.wait_time_from(self.clock.now()))
     }
 
+    /// Takes other limits. A rate that was lowered stays so if it is below the new one, and recovers
+    /// towards that; else it has nothing to say any more.
+    pub fn retune(&mut self, requests_per_second: u32, burst: u32, now: Instant) {
+        let configured = f64::from(requests_per_second.max(1));
+        if configured == self.configured && burst == self.burst {
+            return;
+        }
+        let lowered = self.rate < self.configured && self.rate < configured;
+        (self.configured, self.burst) = (configured, burst);
+        let changed = self.changed.filter(|_| lowered);
+        self.set(if lowered { self.rate } else { configured }, now);
+        self.changed = changed;
+    }
+
     /// Raises a lowered rate after a calm minute.
     fn recover(&mut self, now: Instant) {
         if let Some(changed) = self.changed
@@ -92,7 +106,9 @@ impl Limiter {
         let scaled = f64::from(self.burst) * rate / self.configured;
         self.quota = RateLimiter::direct(quota(rate, scaled as u32));
         // A new quota begins with a full burst, which is not what was asked for.
-        while self.quota.check().is_ok() {}
+        let burst = NonZeroU32::new(scaled as u32).unwrap_or(NonZeroU32::MIN);
+        let taken = self.quota.check_n(burst);
+        debug_assert!(matches!(taken, Ok(Ok(()))), "a full burst can be taken at once");
     }
 }
 
@@ -129,6 +145,24 @@ mod tests {
         assert!(limiter.take(now).is_err());
         limiter.lower(now + ONCE_PER);
         assert_eq!(limiter.rate(), 49.0);
+    }
+
+    #[test]
+    fn another_limit_keeps_a_lowered_rate_that_is_below_it() {
+        let now = Instant::now();
+        for (configured, expected) in [(200, 70.0), (80, 70.0), (50, 50.0)] {
+            let mut limiter = Limiter::new(100, 100);
+            limiter.lower(now);
+            limiter.retune(configured, 10, now);
+            assert_eq!(limiter.rate(), expected);
+            limiter.recover(now + CALM);
+            let raised = (expected * RAISE).min(f64::from(configured));
+            assert!((limiter.rate() - raised).abs() < 1e-9);
+        }
+        let mut limiter = Limiter::new(100, 100);
+        limiter.retune(7, 1, now);
+        assert_eq!(limiter.rate(), 7.0);
+        assert!(limiter.take(now).is_err(), "a new limit is no new burst");
     }
 
     #[test]

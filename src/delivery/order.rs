@@ -16,11 +16,11 @@
 //! their next operations. A person with thousands of waiting operations costs no more than others:
 //! nothing is ever searched from the start.
 
+mod lanes;
 mod recent;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -29,6 +29,8 @@ use tokio::time::Instant;
 use crate::config::Ordering;
 use crate::operation::{ConflictKeys, Effect};
 
+pub use lanes::LaneId;
+use lanes::{Lanes, NO_BATCH, Places};
 use recent::RecentDeliveries;
 
 /// Place of an operation in the book.
@@ -36,50 +38,20 @@ pub type Slot = u32;
 
 const NONE: Slot = Slot::MAX;
 
-/// Conflict keys are hashes already; hashing them again would only cost time.
-#[derive(Clone, Copy, Debug, Default)]
-struct KeyHasher(u64);
+/// A book that has become empty gives memory back if it had grown beyond this many operations.
+const KEPT: usize = 1 << 16;
 
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
-}
-
-/// The operations of one conflict key.
-#[derive(Clone, Copy, Debug)]
-struct Lane {
-    /// First operation that is not under way.
-    first: Slot,
-    /// Last operation that is not under way.
-    last: Slot,
-    /// How many are under way; all of them in the same parcel.
-    under_way: u32,
-    /// The batch in which they travel.
-    batch: u64,
-    /// Whether what is under way tolerates no company.
-    exclusive: bool,
-}
-
+/// An operation in the book. A million may wait, so it is kept small.
 #[derive(Debug)]
 struct Entry<T> {
     load: T,
-    keys: SmallVec<[u64; 4]>,
-    /// For each key the operation behind this one.
-    behind: SmallVec<[Slot; 4]>,
-    effect: Effect,
+    places: Places,
     size: u32,
-    order: u64,
+    /// The lower half of the count of arrivals.
+    order: u32,
     /// In how many lanes others stand before it.
     ahead: u32,
+    effect: Effect,
     /// Whether it is in the ready queue.
     queued: bool,
     /// Whether the waiting time of a merge has been set. Once a merge is first in its lanes,
@@ -92,7 +64,7 @@ struct Entry<T> {
 pub struct Book<T> {
     entries: Vec<Option<Entry<T>>>,
     free: Vec<Slot>,
-    lanes: HashMap<u64, Lane, BuildHasherDefault<KeyHasher>>,
+    lanes: Lanes,
     /// By order of arrival. May hold operations that were only ready for a batch that has left
     /// meanwhile; they are dropped when they come up and return when their lane is free.
     ready: BinaryHeap<Reverse<(u64, Slot)>>,
@@ -100,11 +72,13 @@ pub struct Book<T> {
     ready_bytes: usize,
     /// Merges that wait until their people have settled.
     settling: BinaryHeap<Reverse<(Instant, Slot)>>,
+    /// Those that were ready and wait again, since the owner last asked.
+    set_aside: Vec<Slot>,
     recent: RecentDeliveries,
     merge_settle: Duration,
     strict: bool,
     next_order: u64,
-    next_batch: u64,
+    last_batch: u32,
     waiting: usize,
     under_way: usize,
 }
@@ -116,16 +90,17 @@ impl<T> Book<T> {
         Self {
             entries: Vec::new(),
             free: Vec::new(),
-            lanes: HashMap::default(),
+            lanes: Lanes::default(),
             ready: BinaryHeap::new(),
             ready_count: 0,
             ready_bytes: 0,
             settling: BinaryHeap::new(),
+            set_aside: Vec::new(),
             recent: RecentDeliveries::new(now),
             merge_settle,
             strict: ordering == Ordering::Strict,
             next_order: 0,
-            next_batch: 0,
+            last_batch: NO_BATCH,
             waiting: 0,
             under_way: 0,
         }
@@ -167,50 +142,66 @@ impl<T> Book<T> {
         self.entries.get_mut(slot as usize)?.as_mut().map(|e| &mut e.load)
     }
 
+    /// Returns the lanes in which an operation stands: as long as one of two operations is in the
+    /// book, they share a lane exactly if they share a key.
+    pub fn lanes(&self, slot: Slot) -> impl Iterator<Item = LaneId> {
+        let places = entry(&self.entries, slot).map_or(&[][..], |e| e.places.all());
+        places.iter().map(|place| place.lane)
+    }
+
     /// Returns an operation's conflict keys.
+    pub fn keys(&self, slot: Slot) -> impl Iterator<Item = u64> {
+        self.lanes(slot).filter_map(|lane| self.lanes.get(lane)).map(|lane| lane.key)
+    }
+
+    /// Returns the length of an operation's body in bytes.
     #[must_use]
-    pub fn keys(&self, slot: Slot) -> &[u64] {
-        entry(&self.entries, slot).map_or(&[], |e| e.keys.as_slice())
+    pub fn size(&self, slot: Slot) -> usize {
+        entry(&self.entries, slot).map_or(0, |e| e.size as usize)
+    }
+
+    /// Tells whether an operation that waits may travel soon.
+    #[must_use]
+    pub fn is_ready(&self, slot: Slot) -> bool {
+        entry(&self.entries, slot).is_some_and(|e| e.queued)
+    }
+
+    /// Returns the operations that were ready and have begun to wait again since the last call:
+    /// for a batch that had just left, or for a merge's people to settle.
+    pub fn set_aside(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.set_aside)
     }
 
     /// Puts an operation at the end of its lanes. `size` is the length of its body in bytes.
     pub fn insert(&mut self, keys: &ConflictKeys, effect: Effect, size: usize, load: T) -> Slot {
-        let mut keys = keys.0.clone();
+        let mut lanes: SmallVec<[LaneId; 4]> =
+            keys.0.iter().map(|key| self.lanes.of(*key)).collect();
+        lanes.sort_unstable();
         // A repeated key would make the operation wait for itself.
-        if !keys.is_sorted_by(|a, b| a < b) {
-            keys.sort_unstable();
-            keys.dedup();
-        }
+        lanes.dedup();
         let slot = self.free.pop().unwrap_or_else(|| {
             self.entries.push(None);
             (self.entries.len() - 1) as Slot
         });
         let mut ahead = 0;
-        for &key in &keys {
-            let lane = self.lanes.entry(key).or_insert(Lane {
-                first: NONE,
-                last: NONE,
-                under_way: 0,
-                batch: 0,
-                exclusive: false,
-            });
+        for &id in &lanes {
+            let Some(lane) = self.lanes.get_mut(id) else { continue };
             let last = std::mem::replace(&mut lane.last, slot);
             if last == NONE {
                 lane.first = slot;
             } else {
                 ahead += 1;
                 if let Some(before) = entry_mut(&mut self.entries, last) {
-                    link(before, key, slot);
+                    before.places.link(id, slot);
                 }
             }
         }
         let entry = Entry {
             load,
-            behind: SmallVec::from_elem(NONE, keys.len()),
-            keys,
+            places: Places::new(&lanes),
             effect,
             size: u32::try_from(size).unwrap_or(u32::MAX),
-            order: self.next_order,
+            order: self.next_order as u32,
             ahead,
             queued: false,
             settling: false,
@@ -225,16 +216,17 @@ impl<T> Book<T> {
     }
 
     /// Begins a batch.
-    pub fn open(&mut self) -> u64 {
-        self.next_batch += 1;
-        self.next_batch
+    pub fn open(&mut self) -> u32 {
+        // After four billion batches the first numbers come again: none of those is under way.
+        self.last_batch = self.last_batch.checked_add(1).unwrap_or(NO_BATCH + 1);
+        self.last_batch
     }
 
     /// Takes the oldest operation that may travel in `batch`, if its size is at most `room`.
     ///
     /// Returns it with its size. Takes nothing if the oldest does not fit: a smaller, younger one
     /// does not pass it.
-    pub fn take(&mut self, batch: u64, room: usize, now: Instant) -> Option<(Slot, usize)> {
+    pub fn take(&mut self, batch: u32, room: usize, now: Instant) -> Option<(Slot, usize)> {
         loop {
             let &Reverse((_, slot)) = self.ready.peek()?;
             let Some(entry) = entry(&self.entries, slot) else {
@@ -247,12 +239,14 @@ impl<T> Book<T> {
                 return None;
             }
             let due = if may && entry.effect == Effect::Merge && !entry.settling {
-                self.recent.last(&entry.keys).map(|last| last + self.merge_settle)
+                let lanes = entry.places.all().iter().filter_map(|p| self.lanes.get(p.lane));
+                self.recent.last(lanes.map(|lane| lane.key)).map(|last| last + self.merge_settle)
             } else {
                 None
             };
             self.unqueue(slot);
             if !may {
+                self.set_aside.push(slot);
                 continue;
             }
             if let Some(due) = due
@@ -262,6 +256,7 @@ impl<T> Book<T> {
                     entry.settling = true;
                 }
                 self.settling.push(Reverse((due, slot)));
+                self.set_aside.push(slot);
                 continue;
             }
             self.depart(slot, batch);
@@ -285,51 +280,69 @@ impl<T> Book<T> {
         }
     }
 
-    /// Ends an operation that is under way and returns what was kept with it.
-    pub fn end(&mut self, slot: Slot, delivered: bool, now: Instant) -> Option<T> {
+    /// Ends an operation that is under way and returns what was kept with it. `applied` tells
+    /// whether Customer.io has accepted it, or may have.
+    pub fn end(&mut self, slot: Slot, applied: bool, now: Instant) -> Option<T> {
         let entry = self.entries.get_mut(slot as usize)?.take()?;
         self.free.push(slot);
         self.under_way = self.under_way.saturating_sub(1);
-        if delivered {
-            self.recent.note(&entry.keys, now);
-        }
-        for &key in &entry.keys {
-            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+        for place in entry.places.all() {
+            let Some(lane) = self.lanes.get_mut(place.lane) else { continue };
+            if applied {
+                self.recent.note(lane.key, now);
+            }
             lane.under_way = lane.under_way.saturating_sub(1);
             if lane.under_way > 0 {
                 continue;
             }
-            lane.exclusive = false;
-            if lane.first == NONE {
-                self.lanes.remove(&key);
+            lane.batch = NO_BATCH;
+            let first = lane.first;
+            if first == NONE {
+                self.lanes.remove(place.lane);
             } else {
-                let first = lane.first;
                 self.offer(first, None);
             }
         }
+        self.shrink();
         Some(entry.load)
     }
 
+    /// Gives memory back after a time with many operations.
+    fn shrink(&mut self) {
+        if self.is_empty() && self.entries.len() > KEPT {
+            debug_assert!(self.lanes.is_empty());
+            self.entries = Vec::new();
+            self.free = Vec::new();
+            self.lanes = Lanes::default();
+            // What is left there is out of date.
+            self.ready = BinaryHeap::new();
+            self.settling = BinaryHeap::new();
+        }
+    }
+
     /// Tells whether an operation may travel in `batch` (`None`: in a new one).
-    fn may_travel(&self, entry: &Entry<T>, batch: Option<u64>) -> bool {
+    fn may_travel(&self, entry: &Entry<T>, batch: Option<u32>) -> bool {
         let alone = self.strict || entry.effect != Effect::Ordinary;
         entry.ahead == 0
-            && entry.keys.iter().all(|key| {
-                self.lanes.get(key).is_none_or(|lane| {
-                    lane.under_way == 0 || (!alone && !lane.exclusive && Some(lane.batch) == batch)
-                })
+            && entry.places.all().iter().all(|place| {
+                self.lanes
+                    .get(place.lane)
+                    .is_none_or(|lane| lane.under_way == 0 || (!alone && Some(lane.batch) == batch))
             })
     }
 
     /// Queues an operation if it may travel.
-    fn offer(&mut self, slot: Slot, batch: Option<u64>) {
+    fn offer(&mut self, slot: Slot, batch: Option<u32>) {
         let Some(candidate) = entry(&self.entries, slot) else { return };
         if candidate.queued || !self.may_travel(candidate, batch) {
             return;
         }
         if let Some(candidate) = entry_mut(&mut self.entries, slot) {
             candidate.queued = true;
-            self.ready.push(Reverse((candidate.order, slot)));
+            // The upper half of the count is that of the last arrival, unless it went up since.
+            let age = (self.next_order as u32).wrapping_sub(candidate.order);
+            let order = self.next_order.saturating_sub(u64::from(age));
+            self.ready.push(Reverse((order, slot)));
             self.ready_count += 1;
             self.ready_bytes += candidate.size as usize;
         }
@@ -346,31 +359,29 @@ impl<T> Book<T> {
     }
 
     /// Moves an operation out of its lanes' waiting part.
-    fn depart(&mut self, slot: Slot, batch: u64) {
-        let Some(entry) = entry_mut(&mut self.entries, slot) else { return };
+    fn depart(&mut self, slot: Slot, batch: u32) {
+        let Some(entry) = entry(&self.entries, slot) else { return };
         let exclusive = self.strict || entry.effect != Effect::Ordinary;
-        let keys = entry.keys.clone();
-        let behind = std::mem::replace(&mut entry.behind, SmallVec::new());
+        let places: SmallVec<[lanes::Place; 4]> = SmallVec::from_slice(entry.places.all());
         self.waiting = self.waiting.saturating_sub(1);
         self.under_way += 1;
-        for (key, &next) in keys.iter().zip(&behind) {
-            if let Some(lane) = self.lanes.get_mut(key) {
-                lane.first = next;
-                if next == NONE {
+        for place in &places {
+            if let Some(lane) = self.lanes.get_mut(place.lane) {
+                lane.first = place.behind;
+                if place.behind == NONE {
                     lane.last = NONE;
                 }
                 lane.under_way += 1;
-                lane.batch = batch;
-                lane.exclusive |= exclusive;
+                lane.batch = if exclusive { NO_BATCH } else { batch };
             }
-            if let Some(next) = entry_mut(&mut self.entries, next) {
+            if let Some(next) = entry_mut(&mut self.entries, place.behind) {
                 next.ahead = next.ahead.saturating_sub(1);
             }
         }
         // Only now, when all lanes are up to date, can the next ones be judged.
-        for &next in &behind {
-            if next != NONE {
-                self.offer(next, Some(batch));
+        for place in places {
+            if place.behind != NONE {
+                self.offer(place.behind, Some(batch));
             }
         }
     }
@@ -382,14 +393,6 @@ fn entry<T>(entries: &[Option<Entry<T>>], slot: Slot) -> Option<&Entry<T>> {
 
 fn entry_mut<T>(entries: &mut [Option<Entry<T>>], slot: Slot) -> Option<&mut Entry<T>> {
     entries.get_mut(slot as usize)?.as_mut()
-}
-
-fn link<T>(before: &mut Entry<T>, key: u64, slot: Slot) {
-    if let Ok(at) = before.keys.binary_search(&key)
-        && let Some(behind) = before.behind.get_mut(at)
-    {
-        *behind = slot;
-    }
 }
 
 #[cfg(test)]

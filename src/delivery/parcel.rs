@@ -23,6 +23,10 @@ pub struct Parcel {
     strikes: u32,
     /// How many requests had succeeded at the last failure.
     successes: Option<u64>,
+    /// How many requests in a row have ended in a panic.
+    panics: u32,
+    /// How often in a row its bodies could not be fetched.
+    unfetched: u32,
     /// Whether the server has refused it whole.
     split: bool,
     /// Whether it lost operations to refusals.
@@ -43,6 +47,8 @@ impl Parcel {
             sent: 0,
             strikes: 0,
             successes: None,
+            panics: 0,
+            unfetched: 0,
             split: false,
             culprits: false,
             passed: 0,
@@ -60,6 +66,29 @@ impl Parcel {
     #[must_use]
     pub fn first(&self) -> &[Slot] {
         self.parts.front().map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns how many operations are left.
+    #[must_use]
+    pub fn operations(&self) -> usize {
+        self.parts.iter().map(Vec::len).sum()
+    }
+
+    /// Keeps of the first part so many operations; the others travel next.
+    pub fn cut(&mut self, operations: usize) {
+        if let Some(first) = self.parts.front_mut()
+            && first.len() > operations.max(1)
+        {
+            let rest = first.split_off(operations.max(1));
+            self.parts.insert(1, rest);
+        }
+    }
+
+    /// Notes that bodies of the first part could not be fetched, and returns how often that was so
+    /// in a row.
+    pub fn unfetched(&mut self) -> u32 {
+        self.unfetched = self.unfetched.saturating_add(1);
+        self.unfetched
     }
 
     /// Tells whether what travels next fails while others pass, so that it holds the cause itself
@@ -81,6 +110,19 @@ impl Parcel {
         full_jitter(self.strikes, config)
     }
 
+    /// Notes that a request has ended, in a panic or not.
+    pub fn flown(&mut self, panicked: bool) {
+        self.sent = self.sent.saturating_add(1);
+        self.panics = if panicked { self.panics.saturating_add(1) } else { 0 };
+        self.unfetched = 0;
+    }
+
+    /// Tells whether it is a defect of ours by which the first part fails.
+    #[must_use]
+    pub fn is_defective(&self) -> bool {
+        self.panics >= SUSPECT
+    }
+
     /// Halves the first part; `refused` tells whether the server asked for it.
     pub fn halve(&mut self, refused: bool) {
         if let Some(mut part) = self.parts.pop_front() {
@@ -91,6 +133,7 @@ impl Parcel {
             self.parts.push_front(part);
         }
         self.split |= refused;
+        self.panics = 0;
         self.strikes = 0;
         self.successes = None;
     }
@@ -122,11 +165,13 @@ impl Parcel {
 pub struct Shelf {
     parcels: std::collections::BTreeMap<(Instant, u64), Parcel>,
     next: u64,
+    operations: usize,
 }
 
 impl Shelf {
     /// Puts a parcel aside until `at`.
     pub fn put(&mut self, parcel: Parcel, at: Instant) {
+        self.operations += parcel.operations();
         self.parcels.insert((at, self.next), parcel);
         self.next += 1;
     }
@@ -140,7 +185,25 @@ impl Shelf {
     /// Takes the first parcel that is due.
     pub fn take(&mut self, now: Instant) -> Option<Parcel> {
         let first = self.parcels.first_entry()?;
-        (first.key().0 <= now).then(|| first.remove())
+        if first.key().0 > now {
+            return None;
+        }
+        let parcel = first.remove();
+        self.operations = self.operations.saturating_sub(parcel.operations());
+        Some(parcel)
+    }
+
+    /// Returns how many operations wait here.
+    #[must_use]
+    pub fn operations(&self) -> usize {
+        self.operations
+    }
+
+    /// Lets nobody wait beyond `latest`.
+    pub fn hasten(&mut self, latest: Instant) {
+        for ((_, order), parcel) in self.parcels.split_off(&(latest, u64::MAX)) {
+            self.parcels.insert((latest, order), parcel);
+        }
     }
 }
 

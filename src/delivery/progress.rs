@@ -1,27 +1,29 @@
 //! How far each event has come: an event ends when the last of its operations has.
+//!
+//! What is kept is little: nearly all events have one operation, whose [`Load`] says everything.
+//! Only events of several have an entry, and only those whose turn may come soon have their bodies
+//! in memory; the buffer has all of them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{DeadLetter, Refusal};
-use crate::buffer::{Sequence, Stored};
-use crate::outcome::{Outcome, Reason, ReasonCode};
+use bytes::Bytes;
 
-/// Place of an event among those in progress.
-pub type Place = u32;
+use super::Refusal;
+use crate::buffer::{Sequence, Stored};
+use crate::outcome::{Reason, ReasonCode};
 
 /// What is known of an operation on its way.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     /// The operation's event.
-    pub event: Place,
+    pub event: Sequence,
     /// Its position among the event's operations.
     pub position: u32,
     /// How often it was sent.
-    pub attempts: u32,
+    pub attempts: u16,
     /// Whether some attempt may have been applied.
     pub unknown: bool,
-    /// The destination's working time at the first of its failures in a row.
-    pub failing_since: Option<std::time::Duration>,
 }
 
 /// How an operation ended.
@@ -33,112 +35,136 @@ pub enum Ending {
     Rejected(Reason, Refusal),
 }
 
+/// Why an event was rejected, and what was known of it then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    pub reason: Reason,
+    /// Customer.io's words.
+    pub refusal: Refusal,
+    /// How often it was sent.
+    pub attempts: u16,
+    /// Whether it may have been applied all the same.
+    pub unknown: bool,
+}
+
 /// An event that has ended.
 #[derive(Debug)]
 pub enum Ended {
     /// Every operation was accepted.
-    Delivered(Sequence),
-    /// An operation was not.
-    Rejected(Sequence, Box<DeadLetter>),
+    Delivered,
+    /// An operation was not. The body comes along if it is in memory.
+    Rejected(Box<Rejection>, Option<Arc<Stored>>),
 }
 
+/// An event of several operations.
 #[derive(Debug)]
 struct Progress {
-    sequence: Sequence,
-    stored: Arc<Stored>,
     open: u32,
-    attempts: u32,
-    unknown: bool,
-    rejected: Option<(Reason, Refusal)>,
+    attempts: u16,
+    rejected: Option<Box<Rejection>>,
 }
 
 /// The events in progress.
 #[derive(Debug, Default)]
 pub struct Events {
-    events: Vec<Option<Progress>>,
-    free: Vec<Place>,
+    several: HashMap<Sequence, Progress>,
+    bodies: HashMap<Sequence, Arc<Stored>>,
     bytes: u64,
 }
 
 impl Events {
-    /// Adds an event.
-    pub fn insert(&mut self, sequence: Sequence, stored: Arc<Stored>) -> Place {
-        self.bytes += stored.bytes();
-        let progress = Progress {
-            sequence,
-            open: u32::try_from(stored.operations.len()).unwrap_or(u32::MAX),
-            stored,
-            attempts: 0,
-            unknown: false,
-            rejected: None,
-        };
-        match self.free.pop() {
-            Some(place) => {
-                if let Some(free) = self.events.get_mut(place as usize) {
-                    *free = Some(progress);
-                }
-                place
-            }
-            None => {
-                self.events.push(Some(progress));
-                (self.events.len() - 1) as Place
-            }
+    /// Adds an event of so many operations, at least one.
+    pub fn insert(&mut self, sequence: Sequence, operations: usize) {
+        if operations > 1 {
+            let open = u32::try_from(operations).unwrap_or(u32::MAX);
+            self.several.insert(sequence, Progress { open, attempts: 0, rejected: None });
         }
     }
 
-    /// Returns the bytes of all events in progress.
+    /// Tells whether an event has several operations.
+    #[must_use]
+    pub fn has_several(&self, sequence: Sequence) -> bool {
+        self.several.contains_key(&sequence)
+    }
+
+    /// Keeps an event's bodies in memory.
+    pub fn keep(&mut self, sequence: Sequence, stored: Arc<Stored>) {
+        self.bytes += stored.bytes();
+        self.bodies.insert(sequence, stored);
+    }
+
+    /// Forgets an event's bodies, which the buffer has.
+    pub fn forget(&mut self, sequence: Sequence) -> Option<Arc<Stored>> {
+        let stored = self.bodies.remove(&sequence)?;
+        self.bytes = self.bytes.saturating_sub(stored.bytes());
+        Some(stored)
+    }
+
+    /// Returns how many events have their bodies in memory.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.bodies.len()
+    }
+
+    /// Returns the bytes of all bodies in memory.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Returns the body of an operation.
+    /// Returns the body of an operation, if it is in memory.
     #[must_use]
-    pub fn body(&self, load: &Load) -> Option<bytes::Bytes> {
-        let progress = self.events.get(load.event as usize)?.as_ref()?;
-        progress.stored.operations.get(load.position as usize).map(|o| o.body.clone())
+    pub fn body(&self, load: &Load) -> Option<Bytes> {
+        self.bodies.get(&load.event).and_then(|stored| body(stored, load.position))
     }
 
     /// Ends an operation, and the event if it was the last. Of several rejections the first counts.
     pub fn end(&mut self, load: &Load, ending: Ending) -> Option<Ended> {
-        let place = self.events.get_mut(load.event as usize)?;
-        let progress = place.as_mut()?;
-        progress.open = progress.open.saturating_sub(1);
-        progress.attempts = progress.attempts.max(load.attempts);
-        if let Ending::Rejected(reason, refusal) = ending {
-            progress.unknown |= load.unknown;
-            progress.rejected.get_or_insert((reason, refusal));
-        }
-        if progress.open > 0 {
-            return None;
-        }
-        let done = place.take()?;
-        self.free.push(load.event);
-        self.bytes = self.bytes.saturating_sub(done.stored.bytes());
-        Some(done.end())
+        let rejection = match ending {
+            Ending::Delivered => None,
+            Ending::Rejected(reason, refusal) => {
+                let (attempts, unknown) = (load.attempts, load.unknown);
+                Some(Box::new(Rejection { reason, refusal, attempts, unknown }))
+            }
+        };
+        let rejection = match self.several.get_mut(&load.event) {
+            None => rejection,
+            Some(progress) => {
+                progress.enter(load, rejection);
+                if progress.open > 0 {
+                    return None;
+                }
+                let progress = self.several.remove(&load.event)?;
+                progress.rejected.map(|mut rejection| {
+                    rejection.attempts = progress.attempts;
+                    rejection
+                })
+            }
+        };
+        let stored = self.forget(load.event);
+        Some(match rejection {
+            None => Ended::Delivered,
+            Some(rejection) => Ended::Rejected(rejection, stored),
+        })
     }
 }
 
 impl Progress {
-    fn end(self) -> Ended {
-        let Some((reason, refusal)) = self.rejected else {
-            return Ended::Delivered(self.sequence);
-        };
-        Ended::Rejected(
-            self.sequence,
-            Box::new(DeadLetter {
-                outcome: Outcome::Rejected(reason),
-                refusal,
-                attempts: self.attempts,
-                unknown: self.unknown,
-                original: self.stored.original.clone(),
-                id_input: self.stored.id_input.clone(),
-                operations: self.stored.operations.clone(),
-                received_at: self.stored.received_at,
-                source: Arc::clone(&self.stored.source),
-            }),
-        )
+    fn enter(&mut self, load: &Load, rejection: Option<Box<Rejection>>) {
+        self.open = self.open.saturating_sub(1);
+        self.attempts = self.attempts.max(load.attempts);
+        match (&mut self.rejected, rejection) {
+            (Some(first), Some(further)) => first.unknown |= further.unknown,
+            (first @ None, further) => *first = further,
+            (Some(_), None) => {}
+        }
     }
+}
+
+/// Returns the body of an event's operation.
+#[must_use]
+pub fn body(stored: &Stored, position: u32) -> Option<Bytes> {
+    stored.operations.get(position as usize).map(|operation| operation.body.clone())
 }
 
 /// Returns the ending of an operation that Customer.io refused.

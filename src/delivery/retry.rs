@@ -6,7 +6,8 @@
 //!
 //! Nothing is given up by number of attempts. An operation expires when it has been failing for
 //! `give_up_after` of the time during which the destination worked; outages, holds, and pauses stop
-//! that clock.
+//! that clock. An operation that is the only traffic and keeps failing does not expire either: as
+//! nothing else succeeds, there is no telling it from an outage.
 
 use std::time::Duration;
 
@@ -129,6 +130,13 @@ impl Gate {
         }
     }
 
+    /// Lets the back-off end at `latest`; what Customer.io asked for still holds.
+    pub fn hasten(&mut self, latest: Instant) {
+        if let State::Shut(until) = &mut self.state {
+            *until = latest.min(*until);
+        }
+    }
+
     /// Lets one request alone go first, after a hold.
     pub fn try_one(&mut self, now: Instant) {
         self.generation += 1;
@@ -161,6 +169,11 @@ impl WorkingTime {
         Self { total: Duration::ZERO, last: None, cap }
     }
 
+    /// Takes another cap.
+    pub fn set_cap(&mut self, cap: Duration) {
+        self.cap = cap;
+    }
+
     /// Notes a success.
     pub fn success(&mut self, now: Instant) {
         if let Some(last) = self.last.replace(now) {
@@ -191,13 +204,25 @@ pub struct Holding {
     hold: Option<Hold>,
     probes: u32,
     probe_at: Option<Instant>,
+    /// When Customer.io last refused data.
+    refused_at: Option<Instant>,
+    /// Code of a hold that was lifted for a single try.
+    lifted: Option<&'static str>,
 }
 
 impl Holding {
     /// Makes a plan with the first and the longest pause between probes.
     #[must_use]
     pub fn new(first: Duration, longest: Duration) -> Self {
-        Self { first, longest, hold: None, probes: 0, probe_at: None }
+        Self {
+            first,
+            longest,
+            hold: None,
+            probes: 0,
+            probe_at: None,
+            refused_at: None,
+            lifted: None,
+        }
     }
 
     /// Returns the reason of the hold.
@@ -208,12 +233,33 @@ impl Holding {
 
     /// Begins or renews a hold; tells whether it is news.
     pub fn begin(&mut self, hold: Hold, now: Instant) -> bool {
-        let news = self.hold.as_ref().is_none_or(|known| known.code != hold.code);
+        let known = self.hold.as_ref().map(|known| known.code).or(self.lifted.take());
+        let news = known != Some(hold.code);
         if self.hold.is_none() {
             self.plan(now);
         }
         self.hold = Some(hold);
         news
+    }
+
+    /// Notes that a request with data was refused.
+    pub fn refused(&mut self, now: Instant) {
+        self.refused_at = Some(now);
+    }
+
+    /// Tells whether data is to be tried although the probe is refused: a workspace that is
+    /// `forbidden` to ask for its account may be allowed to send again.
+    #[must_use]
+    pub fn should_try_data(&self, every: Duration, now: Instant) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.code == "forbidden")
+            && self.refused_at.is_none_or(|at| now.duration_since(at) >= every)
+    }
+
+    /// Ends the hold for a single try; the same hold is no news then.
+    pub fn lift(&mut self) -> Option<Hold> {
+        let hold = self.end();
+        self.lifted = hold.as_ref().map(|hold| hold.code);
+        hold
     }
 
     /// Plans the next probe.
@@ -248,6 +294,7 @@ impl Holding {
     /// Notes that data was delivered: the next hold begins with short pauses again.
     pub fn delivered(&mut self) {
         self.probes = 0;
+        self.lifted = None;
     }
 }
 
@@ -351,5 +398,32 @@ mod tests {
         holding.delivered();
         assert!(holding.begin(hold("unauthorized"), now));
         assert_eq!(holding.probe_at(), Some(now + 5 * SECOND));
+    }
+
+    #[test]
+    fn what_is_forbidden_is_tried_with_data_every_so_often_whatever_the_probe_says() {
+        let now = Instant::now();
+        let hold = |code| Hold { code, message: String::new() };
+        let mut holding = Holding::new(5 * SECOND, 300 * SECOND);
+        holding.begin(hold("forbidden"), now);
+        holding.refused(now);
+        assert!(!holding.should_try_data(300 * SECOND, now + 299 * SECOND));
+        assert!(holding.should_try_data(300 * SECOND, now + 300 * SECOND));
+        assert!(holding.lift().is_some());
+        assert!(!holding.begin(hold("forbidden"), now), "no news");
+        holding.begin(hold("unauthorized"), now);
+        assert!(!holding.should_try_data(300 * SECOND, now + 300 * SECOND));
+    }
+
+    #[test]
+    fn a_shorter_longest_back_off_ends_a_wait_but_not_one_that_was_asked_for() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        let generation = gate.pass(now).unwrap();
+        gate.fails(generation, &RetryConfig { initial: 300 * SECOND, ..config() }, now);
+        gate.hasten(now);
+        assert!(gate.is_open(now));
+        gate.asked(5 * SECOND, now);
+        gate.hasten(now);
+        assert!(!gate.is_open(now + 4 * SECOND));
     }
 }

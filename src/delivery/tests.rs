@@ -58,6 +58,7 @@ pub(super) fn pace() -> Pace {
         probe_first: Duration::from_millis(1),
         probe_longest: Duration::from_millis(4),
         least_asked_wait: Duration::from_millis(1),
+        fetch_pause: Duration::from_millis(1),
         dead_letter_pause: Duration::from_millis(1),
         ..Pace::default()
     }
@@ -209,6 +210,10 @@ impl World {
     }
 
     fn start(&self) -> (DeliveryHandle, tokio::task::JoinHandle<()>) {
+        self.start_on(Arc::<MemoryBuffer>::clone(&self.buffer))
+    }
+
+    fn start_on(&self, buffer: Arc<dyn Buffer>) -> (DeliveryHandle, tokio::task::JoinHandle<()>) {
         let letters = Arc::new(DeadLetters::open(self.dir.path(), &self.letters).unwrap());
         let (ended, dir) = (Arc::clone(&self.ended), self.folder());
         let on_settled: OnSettled = Arc::new(move |sequence, outcome: &Outcome| {
@@ -217,7 +222,6 @@ impl World {
             }
             ended.lock().unwrap().push((sequence, outcome.clone()));
         });
-        let buffer: Arc<dyn Buffer> = Arc::<MemoryBuffer>::clone(&self.buffer);
         let destination: Arc<dyn Destination> = Arc::<Fake>::clone(&self.fake);
         start_paced(buffer, destination, &self.config, letters, on_settled, self.pace.clone())
     }
@@ -805,7 +809,10 @@ async fn no_answers_make_anybody_overtake_and_everything_ends() {
 }
 
 mod doubt;
+mod fetching;
 mod holds;
 mod letters;
+mod model;
 mod panics;
+mod tuning;
 mod waiting;

@@ -6,11 +6,13 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::reload::{Reloader, Reloads};
 use crate::admin::status::{Configuration, Status};
 use crate::admin::{Process, Reloaded};
+use crate::replay::{Message, Refusal, Replays, Selection};
 use crate::sink::SinkHandle;
 use crate::telemetry::Exporter;
 
@@ -26,6 +28,7 @@ pub(super) struct Control {
     started: Instant,
     stopping: AtomicBool,
     gateways: Vec<AbortHandle>,
+    replays: Replays,
 }
 
 impl std::fmt::Debug for Control {
@@ -40,9 +43,11 @@ impl Control {
         reloader: Arc<Reloader>,
         render: Option<Render>,
         gateways: Vec<AbortHandle>,
+        replays: Replays,
     ) -> Self {
         let (started, stopping) = (Instant::now(), AtomicBool::new(false));
-        Self { sink, reloader, render, exporter: Exporter::default(), started, stopping, gateways }
+        let exporter = Exporter::default();
+        Self { sink, reloader, render, exporter, started, stopping, gateways, replays }
     }
 
     /// Makes the process unready: senders are to go elsewhere.
@@ -88,5 +93,9 @@ impl Process for Control {
     fn resume(&self) {
         tracing::info!("Delivery goes on by the operator.");
         self.sink.delivery().resume();
+    }
+
+    fn replay(&self, selection: Selection) -> Result<mpsc::Receiver<Message>, Refusal> {
+        self.replays.start(selection).map(|running| running.messages)
     }
 }

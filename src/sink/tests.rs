@@ -122,11 +122,9 @@ impl Buffer for Odd {
 }
 
 fn batch(first: u64, events: u64) -> Batch {
-    let element = |n| Incoming {
-        json: Ok(Bytes::from(format!(
-            r#"{{"type":"track","userId":"u","event":"E{n}","messageId":"m{n}"}}"#
-        ))),
-        position: n,
+    let element = |n| {
+        let event = format!(r#"{{"type":"track","userId":"u","event":"E{n}","messageId":"m{n}"}}"#);
+        Incoming::new(Ok(Bytes::from(event)), n)
     };
     Batch {
         elements: (first..first + events).map(element).collect(),

@@ -169,7 +169,7 @@ impl<S: Snapshot> Worker<'_, S> {
         };
         for element in &batch.elements {
             let walked = self.walk(&snapshot, element, &batch);
-            mapped.add(walked, &batch);
+            mapped.add(walked, element, &batch);
         }
         Box::new(mapped)
     }
@@ -213,7 +213,9 @@ impl Prepared {
 }
 
 impl MappedBatch {
-    fn add(&mut self, walked: Walked, batch: &Batch) {
+    fn add(&mut self, walked: Walked, element: &Incoming, batch: &Batch) {
+        let replay = element.replay.as_deref();
+        let received_at = replay.map_or(batch.received_at, |replay| replay.received_at);
         match walked {
             Walked::Ended(outcome) => self.tally.end(&outcome),
             Walked::Failed(outcome, prepared) => {
@@ -226,7 +228,7 @@ impl MappedBatch {
                     original,
                     id_input,
                     operations,
-                    received_at: batch.received_at,
+                    received_at,
                     source: Arc::clone(&batch.origin.source),
                 });
             }
@@ -236,9 +238,9 @@ impl MappedBatch {
                     operations,
                     original,
                     id_input,
-                    received_at: batch.received_at,
+                    received_at,
                     source: Arc::clone(&batch.origin.source),
-                    letter: None,
+                    letter: replay.map(|replay| replay.letter),
                 });
             }
         }

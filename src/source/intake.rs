@@ -230,7 +230,7 @@ mod tests {
 
     fn batch(position: u64, bytes: usize) -> Batch {
         Batch {
-            elements: vec![Incoming { json: Ok(Bytes::from(vec![b' '; bytes])), position }],
+            elements: vec![Incoming::new(Ok(Bytes::from(vec![b' '; bytes])), position)],
             set_type: None,
             origin: Origin { source: "test".into(), source_type: "web".into() },
             received_at: chrono::DateTime::UNIX_EPOCH,

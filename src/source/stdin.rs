@@ -205,7 +205,7 @@ impl<R: AsyncRead + Unpin> Reading<R> {
                     Err(Reason::new(ReasonCode::TooLarge, detail))
                 }
             };
-            elements.push(Incoming { json, position: number });
+            elements.push(Incoming::new(json, number));
         }
         elements
     }
@@ -355,7 +355,7 @@ mod tests {
         };
         for position in [4, 9] {
             let json = Ok(Bytes::from_static(b"{}"));
-            reading.hand_in(vec![Incoming { json, position }], &slow).await.unwrap();
+            reading.hand_in(vec![Incoming::new(json, position)], &slow).await.unwrap();
         }
         assert_eq!(reading.reached, 0);
         slow.0.add_permits(1);

@@ -89,7 +89,7 @@ mod tests {
 
     fn batch() -> Batch {
         Batch {
-            elements: vec![Incoming { json: Ok(Bytes::from_static(b"{}")), position: 0 }],
+            elements: vec![Incoming::new(Ok(Bytes::from_static(b"{}")), 0)],
             set_type: None,
             origin: Origin { source: "web".into(), source_type: "web".into() },
             received_at: chrono::DateTime::UNIX_EPOCH,

@@ -2,7 +2,7 @@
 
 use crate::support::{binary, run_with_input};
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "demo",
     "run",
     "validate",
@@ -10,6 +10,7 @@ const COMMANDS: [&str; 10] = [
     "map",
     "buffer",
     "sandbox",
+    "replay",
     "init",
     "schema",
     "completions",

@@ -215,10 +215,8 @@ fn options() -> Options {
 
 fn batches(life: &Life) -> Vec<Batch> {
     let origin = Origin { source: Arc::from("law"), source_type: Arc::from("web") };
-    let element = |(position, text): (u64, &String)| Incoming {
-        json: Ok(Bytes::from(text.clone())),
-        position,
-    };
+    let element =
+        |(position, text): (u64, &String)| Incoming::new(Ok(Bytes::from(text.clone())), position);
     let chunks = life.events.chunks(life.batch);
     let batch = |chunk: &[String]| Batch {
         elements: (0..).zip(chunk).map(element).collect(),

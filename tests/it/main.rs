@@ -4,13 +4,21 @@
 
 mod architecture;
 mod demo;
+mod disk_failing;
+#[cfg(target_os = "linux")]
+mod disk_full;
+mod disk_lives;
 mod durable;
+mod faults;
 mod help;
 mod hostile;
+mod kills;
 mod law;
 mod lifecycle;
+mod marker;
 mod parity;
 mod reload;
+mod replay;
 mod sdk;
 mod support;
 mod vector_source;

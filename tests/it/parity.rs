@@ -31,7 +31,7 @@ fn operations(event: &Value, stage: &mut Stage) -> Result<Value, String> {
         received_at: Utc::now(),
         client_ip: None,
     };
-    let element = Incoming { json: Ok(Bytes::from(event.to_string())), position: 0 };
+    let element = Incoming::new(Ok(Bytes::from(event.to_string())), 0);
     match stage.walk(&element, &batch) {
         Walked::Ready(prepared) => {
             let body = |o: &rudder_customerio::operation::Operation| {

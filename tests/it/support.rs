@@ -1,5 +1,9 @@
 //! A fresh folder, the real binary, and a small HTTP client.
 
+pub mod line;
+pub mod lives;
+pub mod load;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,6 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -48,13 +53,21 @@ pub fn free_address() -> SocketAddr {
 pub struct Running {
     child: Child,
     stderr: Arc<Mutex<String>>,
+    listener: Option<JoinHandle<()>>,
 }
 
 impl Running {
     /// Starts the binary and collects what it says on standard error.
     pub fn start(args: &[&str]) -> Self {
-        let mut child = binary()
-            .args(args)
+        let mut command = binary();
+        command.args(args);
+        Self::spawn(command)
+    }
+
+    /// As [`Running::start`], with any command.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -62,12 +75,12 @@ impl Running {
         let stderr = Arc::new(Mutex::new(String::new()));
         let pipe = child.stderr.take().expect("stderr is piped");
         let text = Arc::clone(&stderr);
-        std::thread::spawn(move || {
+        let listener = std::thread::spawn(move || {
             for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 text.lock().expect("not poisoned").push_str(&(line + "\n"));
             }
         });
-        Self { child, stderr }
+        Self { child, stderr, listener: Some(listener) }
     }
 
     /// Returns what the process said so far.
@@ -75,12 +88,23 @@ impl Running {
         self.stderr.lock().expect("not poisoned").clone()
     }
 
-    /// Returns the number of the process.
+    /// Returns the process's id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends a signal by number.
+    /// Tells whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("ask for the process").is_some()
+    }
+
+    /// Sends SIGKILL, and returns once the process is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("kill the process");
+        self.child.wait().expect("wait for the process");
+    }
+
+    /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args([name, &pid]).status().expect("run kill");
@@ -94,6 +118,10 @@ impl Running {
             status = self.child.try_wait().expect("ask for the process");
             status.is_some()
         });
+        // So that nothing is missing in what it said.
+        if let Some(listener) = self.listener.take() {
+            listener.join().expect("listen to the process");
+        }
         status.expect("it ended")
     }
 
@@ -111,12 +139,18 @@ impl Drop for Running {
     }
 }
 
+/// Returns the number in an environment variable, if it is set.
+pub fn number_from(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+}
+
 /// Waits until the condition holds.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(3));
     }
 }
 
@@ -124,12 +158,18 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
+    pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
 impl Answer {
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
     }
 
     pub fn json(&self) -> Value {
@@ -165,7 +205,7 @@ pub fn exchange(address: SocketAddr, request: &[u8]) -> std::io::Result<Answer> 
     if headers.iter().any(|(n, v)| n.eq_ignore_ascii_case("transfer-encoding") && v == "chunked") {
         body = unchunk(&body);
     }
-    Ok(Answer { status, body })
+    Ok(Answer { status, headers, body })
 }
 
 fn unchunk(mut rest: &[u8]) -> Vec<u8> {

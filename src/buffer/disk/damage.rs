@@ -36,7 +36,8 @@ fn dated(file: &Path) -> PathBuf {
     file.with_file_name(format!("{name}.damaged-{}", Utc::now().format("%Y%m%dT%H%M%S%.3fZ")))
 }
 
-fn sync_folder(file: &Path) -> io::Result<()> {
+/// Makes a renaming in the folder of `file` durable.
+pub(super) fn sync_folder(file: &Path) -> io::Result<()> {
     file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
@@ -79,7 +80,12 @@ impl Shared {
         let file = self.store.file.display();
         let text = format!("{file}: {failure}; {REMEDY}");
         if self.state().damage.replace(text).is_none() {
-            tracing::error!(%file, error = %failure, help = REMEDY, "The buffer is damaged; reading stops there, and new events are refused.");
+            tracing::error!(
+                %file,
+                error = %failure,
+                help = REMEDY,
+                "The buffer is damaged; reading stops there, and new events are refused.",
+            );
         }
         self.room.notify_one();
     }

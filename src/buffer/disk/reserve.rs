@@ -58,7 +58,11 @@ impl Reserve {
             && let Err(error) = std::fs::remove_file(file)
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(file = %file.display(), %error, "The reserve of the buffer cannot be given up.");
+            tracing::warn!(
+                file = %file.display(),
+                %error,
+                "The reserve of the buffer cannot be given up.",
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What the buffer knows in memory: who waits, what was read and not settled, what is to be written.
+//! What the buffer knows in memory: who waits, what was read and not settled, what is to be
+//! written.
 //!
 //! Everything here is decided under one short lock; nothing here touches the disk.
 
@@ -437,7 +438,7 @@ impl State {
             return false;
         }
         let before = self.held.range(..=sequence).next_back();
-        !before.is_some_and(|(first, held)| sequence - first < held.weights.len() as u64)
+        before.is_none_or(|(first, held)| sequence - first >= held.weights.len() as u64)
     }
 
     /// Settles events; those that do not wait are ignored.

@@ -5,6 +5,7 @@
 //! takes no writes.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -102,13 +103,15 @@ impl StorageBackend for View {
         for (block, start, n) in parts(offset, data.len()) {
             let (piece, rest) = data.split_at(n);
             let seen = written.seen;
-            if !written.blocks.contains_key(&block) {
-                let mut bytes = Box::new([0; BLOCK]);
-                self.read_below(seen, block * BLOCK as u64, &mut *bytes)?;
-                written.blocks.insert(block, bytes);
-            }
-            let bytes = written.blocks.get_mut(&block).map(|bytes| &mut bytes[..]);
-            if let Some(place) = bytes.and_then(|bytes| bytes.get_mut(start..start + n)) {
+            let bytes = match written.blocks.entry(block) {
+                Entry::Occupied(there) => there.into_mut(),
+                Entry::Vacant(place) => {
+                    let mut bytes = Box::new([0; BLOCK]);
+                    self.read_below(seen, block * BLOCK as u64, &mut *bytes)?;
+                    place.insert(bytes)
+                }
+            };
+            if let Some(place) = bytes.get_mut(start..start + n) {
                 place.copy_from_slice(piece);
             }
             data = rest;

@@ -204,7 +204,11 @@ impl Writer {
         self.shared.news.notify_one();
         if !known {
             let file = self.shared.store.file.display();
-            tracing::error!(%file, error = %failure, "The buffer cannot be written; new events are refused.");
+            tracing::error!(
+                %file,
+                error = %failure,
+                "The buffer cannot be written; new events are refused.",
+            );
         }
     }
 

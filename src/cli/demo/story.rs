@@ -38,7 +38,7 @@ pub fn tell(samples: &[&str], config: &Config, mapping: &Arc<Mapping>) -> Story 
     };
     let mut story = Story { lines: String::new(), deliveries: 0, endings: Vec::new() };
     for (position, sample) in (0..).zip(samples) {
-        let element = Incoming { json: Ok(Bytes::copy_from_slice(sample.as_bytes())), position };
+        let element = Incoming::new(Ok(Bytes::copy_from_slice(sample.as_bytes())), position);
         let ending = match stage.walk(&element, &batch) {
             Walked::Ready(prepared) => {
                 story.deliveries += 1;

@@ -92,7 +92,7 @@ impl<R: Read> Lines<R> {
             }
             Ok(line)
         };
-        Ok(Some(Some(Incoming { json, position: self.number })))
+        Ok(Some(Some(Incoming::new(json, self.number))))
     }
 }
 

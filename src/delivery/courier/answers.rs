@@ -5,8 +5,9 @@ use tokio::time::Instant;
 use super::super::order::Slot;
 use super::super::parcel::Parcel;
 use super::super::progress::{Ending, refused};
-use super::super::retry::asked_wait;
+use super::super::retry::{asked_wait, full_jitter};
 use super::super::{Refusal, Reply, Verdict, metering};
+use super::fetching::Landing;
 use super::parting::{Company, parts_of};
 use super::{Courier, Flight, Flown};
 use crate::outcome::{Reason, ReasonCode};
@@ -14,21 +15,40 @@ use crate::outcome::{Reason, ReasonCode};
 /// So many failures in a row are worth a message.
 const OUTAGE: u32 = 3;
 
+/// Code of a request that ended in a panic.
+const PANIC: &str = "panic";
+
 impl Courier {
     /// Takes the answer to a request.
     pub(super) fn landed(&mut self, flown: Flown, now: Instant) {
-        let (id, reply) = match flown {
-            Ok((id, reply)) => (id, reply),
+        let (id, landing) = match flown {
+            Ok((id, landing)) => (id, landing),
             Err(error) => {
                 // Only a defect of ours can end a request so. It is treated like a broken
                 // connection, so that a single operation that causes it becomes a suspect. The
                 // text of the panic may quote an event: it must not get into the log.
                 tracing::error!("A request ended in a panic.");
-                (error.id(), Reply::Retry { after: None, why: "panic", unknown: true })
+                let reply = Reply::Retry { after: None, why: PANIC, unknown: true };
+                (error.id(), Landing::Answered(reply))
             }
         };
-        let Some(Flight { parcel, generation }) = self.under_way.remove(&id) else { return };
-        self.answered(parcel, reply, generation, now);
+        let Some(flight) = self.under_way.remove(&id) else { return };
+        let Flight { mut parcel, generation, fetches } = flight;
+        match landing {
+            Landing::Unfetched(error) => self.unfetched(parcel, generation, &error, now),
+            Landing::Answered(reply) => {
+                if fetches {
+                    self.fetched();
+                }
+                parcel.flown(matches!(reply, Reply::Retry { why: PANIC, .. }));
+                for &slot in parcel.first() {
+                    if let Some(load) = self.book.get_mut(slot) {
+                        load.attempts = load.attempts.saturating_add(1);
+                    }
+                }
+                self.answered(parcel, reply, generation, now);
+            }
+        }
     }
 
     fn answered(&mut self, parcel: Parcel, reply: Reply, generation: u64, now: Instant) {
@@ -48,14 +68,15 @@ impl Courier {
                 match after {
                     Some(after) => {
                         self.gate.asked(asked_wait(after, self.pace.least_asked_wait), now);
-                        self.shelf.put(parcel, now);
+                        self.shelve(parcel, now, now);
                     }
                     None => self.failed(parcel, generation, why, now),
                 }
             }
             Reply::Hold(hold) => {
                 self.hold(hold, now);
-                self.shelf.put(parcel, now);
+                self.holding.refused(now);
+                self.shelve(parcel, now, now);
             }
         }
     }
@@ -137,7 +158,11 @@ impl Courier {
             self.note_failing(slot);
         }
         let wait = parcel.strike(self.successes, &self.retry);
-        self.wait_apart(parcel, wait, now);
+        if parcel.is_suspect() {
+            self.wait_apart(parcel, wait, now);
+        } else {
+            self.shelve(parcel, now + wait, now);
+        }
     }
 
     /// Takes the refusal of a whole part.
@@ -162,8 +187,8 @@ impl Courier {
         if why == "http_429" {
             self.limiter.lower(now);
             self.destination_fails(generation, why, now);
-            let wait = super::super::retry::full_jitter(1, &self.retry);
-            self.shelf.put(parcel, now + wait);
+            let wait = full_jitter(1, &self.retry);
+            self.shelve(parcel, now + wait, now);
             return;
         }
         metering::failed(1);
@@ -173,14 +198,23 @@ impl Courier {
         let wait = parcel.strike(self.successes, &self.retry);
         if !parcel.is_suspect() {
             self.destination_fails(generation, why, now);
-            self.shelf.put(parcel, now + wait);
+            self.shelve(parcel, now + wait, now);
             return;
         }
         // The others pass and this one does not: it must not make them wait.
         self.gate.untried(generation, now);
         if !single {
             parcel.halve(false);
-            self.shelf.put(parcel, now);
+            self.shelve(parcel, now, now);
+        } else if parcel.is_defective() {
+            tracing::error!("An operation that cannot be sent for a defect of ours is rejected.");
+            parcel.culprit();
+            let detail = "a defect of rudder-customerio ends every request with it";
+            let reason = Reason::new(ReasonCode::Internal, detail);
+            for slot in parcel.parts.pop_front().unwrap_or_default() {
+                self.end(slot, Ending::Rejected(reason.clone(), Refusal::default()), now);
+            }
+            self.forward(parcel, now);
         } else if parcel.first().iter().any(|slot| self.is_expired(*slot)) {
             self.give_up(parcel, why, now);
         } else {
@@ -201,7 +235,7 @@ impl Courier {
     /// Sends what is left of a parcel, or takes leave of it.
     fn forward(&mut self, parcel: Parcel, now: Instant) {
         if !parcel.parts.is_empty() {
-            self.shelf.put(parcel, now);
+            self.shelve(parcel, now, now);
         } else if let Some(passed) = parcel.refused_for_size() {
             self.item_limit.refused_for_size(passed, now);
         }
@@ -217,16 +251,12 @@ impl Courier {
     }
 
     fn note_failing(&mut self, slot: Slot) {
-        let total = self.working.total();
-        if let Some(load) = self.book.get_mut(slot) {
-            load.failing_since.get_or_insert(total);
-        }
+        self.failing_since.entry(slot).or_insert(self.working.total());
     }
 
     fn is_expired(&self, slot: Slot) -> bool {
-        let since = self.book.get(slot).and_then(|load| load.failing_since);
-        since.is_some_and(|since| {
-            self.working.total().saturating_sub(since) >= self.retry.give_up_after
+        self.failing_since.get(&slot).is_some_and(|since| {
+            self.working.total().saturating_sub(*since) >= self.retry.give_up_after
         })
     }
 

@@ -64,6 +64,13 @@ impl Courier {
                     Some(known) if known != hold.code => {
                         self.hold(hold, now);
                     }
+                    Some(_) if self.holding.should_try_data(self.pace.forbidden_data, now) => {
+                        if let Some(hold) = self.holding.lift() {
+                            metering::held(hold.code, false);
+                        }
+                        self.gate.try_one(now);
+                        return;
+                    }
                     Some(_) => {}
                     None => {
                         self.hold(hold, now);

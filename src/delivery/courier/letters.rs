@@ -1,5 +1,6 @@
 //! Rejected events between their end and their settling: first the dead letter must be durable.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,20 +8,40 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
+use super::super::progress::Rejection;
 use super::super::{DeadLetter, DeadLetters, metering};
-use crate::buffer::Sequence;
+use super::fetching::fetch;
+use crate::buffer::{Buffer, Sequence, Stored};
 use crate::outcome::Outcome;
 
 /// Letters whose writing has ended, well or not.
-pub type Written = (Vec<(Sequence, DeadLetter)>, std::io::Result<()>);
+pub type Written = (Vec<Waiting>, Result<(), Trouble>);
 
 /// At most this many letters are written in one go.
 const PORTION: usize = 1_000;
 
+/// An event that waits for its letter to be durable.
+#[derive(Debug)]
+pub struct Waiting {
+    pub event: Sequence,
+    pub rejection: Box<Rejection>,
+    /// The event, if it is in memory: else it is fetched when the letter is written.
+    pub stored: Option<Arc<Stored>>,
+}
+
+/// Why letters were not written.
+#[derive(Debug)]
+pub enum Trouble {
+    /// Their events could not be fetched from the buffer.
+    Fetch(String),
+    Write(std::io::Error),
+}
+
 /// The letters that are not durable yet.
 pub struct Letters {
+    buffer: Arc<dyn Buffer>,
     writer: Arc<DeadLetters>,
-    waiting: Vec<(Sequence, DeadLetter)>,
+    waiting: VecDeque<Waiting>,
     /// The write under way.
     pub writing: Option<BoxFuture<'static, Written>>,
     under_way: usize,
@@ -32,10 +53,11 @@ pub struct Letters {
 }
 
 impl Letters {
-    pub fn new(writer: Arc<DeadLetters>, pause: Duration) -> Self {
+    pub fn new(buffer: Arc<dyn Buffer>, writer: Arc<DeadLetters>, pause: Duration) -> Self {
         Self {
+            buffer,
             writer,
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             writing: None,
             under_way: 0,
             bytes: 0,
@@ -58,9 +80,9 @@ impl Letters {
         self.bytes
     }
 
-    pub fn add(&mut self, sequence: Sequence, letter: DeadLetter) {
-        self.bytes += weight(&letter);
-        self.waiting.push((sequence, letter));
+    pub fn add(&mut self, letter: Waiting) {
+        self.bytes += letter.weight();
+        self.waiting.push_back(letter);
     }
 
     /// Begins to write, if there is something to write and it is time to.
@@ -69,14 +91,13 @@ impl Letters {
         if self.waiting.is_empty() || self.writing.is_some() || pausing {
             return;
         }
-        let rest = self.waiting.split_off(self.waiting.len().min(PORTION));
-        let batch = std::mem::replace(&mut self.waiting, rest);
+        let portion = self.waiting.len().min(PORTION);
+        let batch: Vec<Waiting> = self.waiting.drain(..portion).collect();
         self.under_way = batch.len();
-        let writer = Arc::clone(&self.writer);
+        let (buffer, writer) = (Arc::clone(&self.buffer), Arc::clone(&self.writer));
         self.writing = Some(
             async move {
-                let letters = batch.iter().map(|(_, letter)| letter.clone()).collect();
-                let result = writer.write(letters).await;
+                let result = write(&*buffer, &writer, &batch).await;
                 (batch, result)
             }
             .boxed(),
@@ -86,36 +107,43 @@ impl Letters {
     /// Takes the end of a write; returns what may be settled now.
     pub fn written(
         &mut self,
-        (mut batch, result): Written,
+        (batch, result): Written,
         now: Instant,
     ) -> Option<Vec<(Sequence, Outcome)>> {
         self.under_way = 0;
-        match result {
-            Ok(()) => {
-                if self.failures > 0 {
-                    tracing::info!("Dead letters can be written again.");
-                }
-                self.failures = 0;
-                self.retry_at = None;
-                let written = batch.iter().map(|(_, letter)| weight(letter)).sum();
-                self.bytes = self.bytes.saturating_sub(written);
-                Some(batch.into_iter().map(|(sequence, l)| (sequence, l.outcome)).collect())
+        let Err(trouble) = result else {
+            if self.failures > 0 {
+                tracing::info!("Dead letters can be written again.");
             }
-            Err(error) => {
-                metering::letters_failed();
-                tracing::error!(
-                    %error,
-                    letters = batch.len(),
-                    "Dead letters cannot be written; their events stay in the buffer."
-                );
-                let pause = self.pause * 2_u32.pow(self.failures.min(5));
-                self.failures = self.failures.saturating_add(1);
-                self.retry_at = Some(now + pause.min(self.pause * 30));
-                batch.append(&mut self.waiting);
-                self.waiting = batch;
-                None
-            }
+            self.failures = 0;
+            self.retry_at = None;
+            let written = batch.iter().map(Waiting::weight).sum();
+            self.bytes = self.bytes.saturating_sub(written);
+            let ended =
+                |letter: Waiting| (letter.event, Outcome::Rejected(letter.rejection.reason));
+            return Some(batch.into_iter().map(ended).collect());
+        };
+        metering::letters_failed();
+        let letters = batch.len();
+        match trouble {
+            Trouble::Write(error) => tracing::error!(
+                %error,
+                letters,
+                "Dead letters cannot be written; their events stay in the buffer."
+            ),
+            Trouble::Fetch(error) => tracing::error!(
+                %error,
+                letters,
+                "Events cannot be read from the buffer for their dead letters; they stay there."
+            ),
         }
+        let pause = self.pause * 2_u32.pow(self.failures.min(5));
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(now + pause.min(self.pause * 30));
+        for letter in batch.into_iter().rev() {
+            self.waiting.push_front(letter);
+        }
+        None
     }
 
     pub fn retry_at(&self) -> Option<Instant> {
@@ -128,11 +156,46 @@ impl Letters {
     }
 }
 
-/// Returns about how many bytes a letter keeps in memory.
-fn weight(letter: &DeadLetter) -> u64 {
-    let refusal = &letter.refusal;
-    let words = [&refusal.reason, &refusal.field, &refusal.message];
-    let words: usize = words.into_iter().flatten().map(String::len).sum();
-    let operations: usize = letter.operations.iter().map(|o| o.body.len()).sum();
-    (size_of::<DeadLetter>() + words + operations + letter.original.raw.len()) as u64
+async fn write(
+    buffer: &dyn Buffer,
+    writer: &DeadLetters,
+    batch: &[Waiting],
+) -> Result<(), Trouble> {
+    let missing = batch.iter().filter(|l| l.stored.is_none()).map(|l| l.event).collect();
+    let fetched = fetch(buffer, missing).await.map_err(Trouble::Fetch)?;
+    let letters = batch.iter().filter_map(|letter| {
+        let stored = letter.stored.as_ref().or_else(|| fetched.get(&letter.event))?;
+        Some(letter.write(stored))
+    });
+    let letters: Vec<DeadLetter> = letters.collect();
+    if letters.len() < batch.len() {
+        return Err(Trouble::Fetch("the buffer gave other events than asked for".into()));
+    }
+    writer.write(letters).await.map_err(Trouble::Write)
+}
+
+impl Waiting {
+    fn write(&self, stored: &Stored) -> DeadLetter {
+        let rejection = &*self.rejection;
+        DeadLetter {
+            outcome: Outcome::Rejected(rejection.reason.clone()),
+            refusal: rejection.refusal.clone(),
+            attempts: u32::from(rejection.attempts),
+            unknown: rejection.unknown,
+            original: stored.original.clone(),
+            id_input: stored.id_input.clone(),
+            operations: stored.operations.clone(),
+            received_at: stored.received_at,
+            source: Arc::clone(&stored.source),
+        }
+    }
+
+    /// Returns about how many bytes the letter keeps in memory.
+    fn weight(&self) -> u64 {
+        let refusal = &self.rejection.refusal;
+        let words = [&refusal.reason, &refusal.field, &refusal.message];
+        let words: usize = words.into_iter().flatten().map(String::len).sum();
+        let own = size_of::<Self>() + size_of::<Rejection>() + words;
+        own as u64 + self.stored.as_ref().map_or(0, |stored| stored.bytes())
+    }
 }

@@ -9,19 +9,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::order::Slot;
+use super::super::order::{LaneId, Slot};
 use super::super::parcel::Parcel;
 use super::Courier;
 
 impl Courier {
-    /// Lets a parcel wait; when it is a suspect, without those who need not wait with it.
+    /// Lets a parcel wait without those who need not wait with it.
     pub(super) fn wait_apart(&mut self, mut parcel: Parcel, wait: Duration, now: Instant) {
-        if parcel.is_suspect()
-            && let Some(others) = self.part_with_others(&mut parcel)
-        {
-            self.shelf.put(others, now);
+        let first = parcel.first().to_vec();
+        if let Some(others) = self.part_from(&first, &mut parcel) {
+            self.shelve(others, now, now);
         }
-        self.shelf.put(parcel, now + wait);
+        self.shelve(parcel, now + wait, now);
     }
 
     /// Puts off the operations of `later`, and who is bound to them. It is known of each that it
@@ -45,35 +44,35 @@ impl Courier {
             parcel.parts.push_front(slots);
         }
         if let Some(others) = parcel.apart(others) {
-            self.shelf.put(others, now);
+            self.shelve(others, now, now);
         }
         let wait = parcel.strike(self.successes, &self.retry);
-        self.shelf.put(parcel, now + wait);
+        self.shelve(parcel, now + wait, now);
     }
 
     /// Returns who of `all` is bound to one of `waiting`, these included.
     fn bound_to(&self, waiting: &[Slot], all: impl Iterator<Item = Slot>) -> HashSet<Slot> {
-        let mut by_key: HashMap<u64, Vec<Slot>> = HashMap::new();
+        let mut by_lane: HashMap<LaneId, Vec<Slot>> = HashMap::new();
         for slot in all {
-            for &key in self.book.keys(slot) {
-                by_key.entry(key).or_default().push(slot);
+            for lane in self.book.lanes(slot) {
+                by_lane.entry(lane).or_default().push(slot);
             }
         }
         let mut bound: HashSet<Slot> = waiting.iter().copied().collect();
         let mut open = waiting.to_vec();
         while let Some(slot) = open.pop() {
-            for key in self.book.keys(slot) {
-                // Each key's operations are met once: all of them are bound from then on.
-                let met = by_key.remove(key).unwrap_or_default();
+            for lane in self.book.lanes(slot) {
+                // Each lane's operations are met once: all of them are bound from then on.
+                let met = by_lane.remove(&lane).unwrap_or_default();
                 open.extend(met.into_iter().filter(|slot| bound.insert(*slot)));
             }
         }
         bound
     }
 
-    /// Takes out of a parcel what does not have to wait for its first part.
-    fn part_with_others(&self, parcel: &mut Parcel) -> Option<Parcel> {
-        let bound = self.bound_to(parcel.first(), parcel.parts.iter().flatten().copied());
+    /// Takes out of a parcel what does not have to wait for `waiting`.
+    pub(super) fn part_from(&self, waiting: &[Slot], parcel: &mut Parcel) -> Option<Parcel> {
+        let bound = self.bound_to(waiting, parcel.parts.iter().flatten().copied());
         let others = take_unbound(parcel, &bound);
         parcel.apart(others)
     }

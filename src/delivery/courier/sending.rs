@@ -9,6 +9,7 @@ use super::super::batch::Filling;
 use super::super::metering;
 use super::super::order::Slot;
 use super::super::parcel::Parcel;
+use super::fetching::{Item, fetch_and_send};
 use super::{Courier, Flight};
 
 impl Courier {
@@ -18,9 +19,11 @@ impl Courier {
             self.permit = false;
             match self.gate.pass(now) {
                 Some(generation) => self.launch(parcel, generation),
-                None => self.shelf.put(parcel, now),
+                None => self.shelve(parcel, now, now),
             }
         }
+        let waiting = self.book.set_aside();
+        self.forget_bodies(waiting);
         let (ready, _) = self.book.ready();
         if ready == 0 {
             self.lingering = None;
@@ -48,9 +51,17 @@ impl Courier {
     fn may_send(&mut self, now: Instant) -> bool {
         !self.orders.paused
             && !self.checking
+            && !self.letters_abound()
             && self.holding.hold().is_none()
             && self.gate.is_open(now)
             && (self.shelf.due_at().is_some_and(|at| at <= now) || self.is_batch_due(now))
+    }
+
+    /// Tells whether so many dead letters wait to become durable that further ones would have no
+    /// place in memory.
+    fn letters_abound(&self) -> bool {
+        self.letters.len() >= self.pace.read_ahead
+            || self.letters.bytes() >= self.pace.read_ahead_bytes
     }
 
     /// Tells whether a new batch should leave: it is full, nothing is under way, or it has waited
@@ -99,17 +110,38 @@ impl Courier {
     }
 
     fn launch(&mut self, mut parcel: Parcel, generation: u64) {
-        let mut bodies = Vec::with_capacity(parcel.first().len());
-        for &slot in parcel.first() {
-            if let Some(load) = self.book.get_mut(slot) {
-                load.attempts += 1;
-                bodies.extend(self.events.body(load));
-            }
+        self.cut_to_limits(&mut parcel);
+        let item = |slot: &Slot| {
+            let load = self.book.get(*slot)?;
+            let (event, position) = (load.event, load.position);
+            Some(Item { event, position, body: self.events.body(load) })
+        };
+        let items: Vec<Item> = parcel.first().iter().filter_map(item).collect();
+        let fetches = items.iter().any(|item| item.body.is_none());
+        let (buffer, destination) = (&self.ends.buffer, &self.ends.destination);
+        let (buffer, destination) = (Arc::clone(buffer), Arc::clone(destination));
+        let task = self.flights.spawn(fetch_and_send(buffer, destination, items, parcel.sent));
+        self.under_way.insert(task.id(), Flight { parcel, generation, fetches });
+    }
+
+    /// Cuts what was formed under wider limits.
+    fn cut_to_limits(&self, parcel: &mut Parcel) {
+        let mut filling = Filling::new(self.batch.max_bytes, self.batch.max_items.max(1));
+        let fits = |slot: &&Slot| {
+            let size = self.book.size(**slot);
+            let fits = filling.room().is_some_and(|room| size <= room);
+            filling.add(size);
+            fits
+        };
+        let operations = parcel.first().iter().take_while(fits).count();
+        parcel.cut(operations);
+    }
+
+    /// Puts a parcel aside until `at`.
+    pub(super) fn shelve(&mut self, parcel: Parcel, at: Instant, now: Instant) {
+        if at > now {
+            self.forget_bodies(parcel.parts.iter().flatten().copied());
         }
-        let attempt = parcel.sent;
-        parcel.sent += 1;
-        let destination = Arc::clone(&self.ends.destination);
-        let task = self.flights.spawn(async move { destination.send(bodies, attempt).await });
-        self.under_way.insert(task.id(), Flight { parcel, generation });
+        self.shelf.put(parcel, at);
     }
 }

@@ -2,13 +2,14 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 
 use super::super::metering;
+use super::marks;
 use crate::config::{DeadLettersConfig, DeadLettersFull};
 
 /// A file is full at this size.
@@ -28,6 +29,8 @@ pub struct Files {
     closed: Vec<(PathBuf, u64)>,
     open: Option<Open>,
     aged: Option<SystemTime>,
+    /// Size of the marks when they were last searched for files that are replayed whole.
+    marks_searched: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -43,20 +46,14 @@ struct Open {
 impl Files {
     pub fn open(dir: PathBuf, config: &DeadLettersConfig) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| named(&dir, &e))?;
+        if let Some(parent) = dir.parent() {
+            sync_folder(parent)?;
+        }
         // A folder that cannot be written shows now, not at the first letter.
         let probe = dir.join(format!(".writable-{}", std::process::id()));
         let written = File::create(&probe).and_then(|_| fs::remove_file(&probe));
         written.map_err(|e| named(&dir, &e))?;
-        let mut closed = Vec::new();
-        for entry in fs::read_dir(&dir).map_err(|e| named(&dir, &e))? {
-            let entry = entry?;
-            let path = entry.path();
-            if let Some(place) = place(&path) {
-                closed.push((place, path, entry.metadata()?.len()));
-            }
-        }
-        closed.sort();
-        let closed = closed.into_iter().map(|(_, path, size)| (path, size)).collect();
+        let closed = list(&dir)?;
         Ok(Self {
             dir,
             max_size: config.max_size,
@@ -65,6 +62,7 @@ impl Files {
             closed,
             open: None,
             aged: None,
+            marks_searched: None,
         })
     }
 
@@ -75,8 +73,19 @@ impl Files {
         }
         let added = lines.len() as u64;
         self.drop_aged(now.into());
+        self.let_go_if_touched();
         self.rotate(added, now);
         self.make_room(added)?;
+        self.write(lines, now)?;
+        if self.is_removed() {
+            // Taken away by hand while it was written: no name leads to these letters any more.
+            self.open = None;
+            self.write(lines, now)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, lines: &[u8], now: DateTime<Utc>) -> io::Result<()> {
         let open = match self.open.take() {
             Some(open) => open,
             None => self.begin(now)?,
@@ -92,8 +101,29 @@ impl Files {
             open.torn = open.file.set_len(open.size).is_err();
             return Err(named(&open.path, &error));
         }
-        open.size += added;
+        open.size += lines.len() as u64;
         Ok(())
+    }
+
+    /// Goes on in another file if somebody moved, removed, or edited the open one: letters must not
+    /// go where no name leads to, nor stand behind half a line.
+    fn let_go_if_touched(&mut self) {
+        let Some(open) = &self.open else { return };
+        let same = fs::metadata(&open.path).and_then(|named| {
+            let held = open.file.metadata()?;
+            let same_file = named.ino() == held.ino() && named.dev() == held.dev();
+            Ok(same_file && (open.torn || held.len() == open.size))
+        });
+        match same {
+            Ok(true) => {}
+            Ok(false) => self.close(),
+            Err(_) => self.open = None,
+        }
+    }
+
+    fn is_removed(&self) -> bool {
+        let held = self.open.as_ref().map(|open| open.file.metadata());
+        held.is_some_and(|held| held.is_ok_and(|held| held.nlink() == 0))
     }
 
     fn total(&self) -> u64 {
@@ -105,8 +135,9 @@ impl Files {
     fn rotate(&mut self, added: u64, now: DateTime<Utc>) {
         let full = FULL.min(self.max_size / FILES);
         let date = date(now);
+        // A clock that is set back opens no file that would sort before this one.
         if let Some(open) = &self.open
-            && (open.date != date || (open.size > 0 && open.size + added > full))
+            && (open.date < date || (open.size > 0 && open.size + added > full))
         {
             self.close();
         }
@@ -114,22 +145,26 @@ impl Files {
 
     fn close(&mut self) {
         if let Some(open) = self.open.take() {
+            self.marks_searched = None;
             self.closed.push((open.path, open.size));
         }
     }
 
     fn begin(&self, now: DateTime<Utc>) -> io::Result<Open> {
-        let date = date(now);
-        let last = self.closed.iter().filter_map(|(path, _)| place(path));
-        let mut n = last.filter(|(d, _)| *d == date).map(|(_, n)| n + 1).max().unwrap_or(1);
+        let places = || self.closed.iter().filter_map(|(path, _)| place(path));
+        let latest = places().map(|(date, _)| date).max().unwrap_or_default();
+        let date = date(now).max(latest);
+        let mut n = places().filter(|(d, _)| *d == date).map(|(_, n)| n + 1).max().unwrap_or(1);
         loop {
             let path = self.dir.join(format!("{date}-{n}.ndjson"));
             match OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path) {
                 Ok(file) => {
                     // The name must be durable, too.
-                    File::open(&self.dir)
-                        .and_then(|dir| dir.sync_all())
-                        .map_err(|e| named(&self.dir, &e))?;
+                    if let Err(error) = sync_folder(&self.dir) {
+                        // It is empty; if it stays, it does no harm.
+                        fs::remove_file(&path).ok();
+                        return Err(error);
+                    }
                     return Ok(Open { file, path, date, size: 0, torn: false });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => n += 1,
@@ -141,8 +176,15 @@ impl Files {
     /// Keeps the folder within its bound.
     fn make_room(&mut self, added: u64) -> io::Result<()> {
         if self.total() + added > self.max_size {
-            // Files may have been taken away by hand since.
-            self.closed.retain(|(path, _)| path.exists());
+            // Files may have been taken away or edited by hand since.
+            self.closed.retain_mut(|(path, size)| {
+                let now = fs::metadata(path).map(|file| file.len());
+                now.is_ok_and(|now| {
+                    *size = now;
+                    true
+                })
+            });
+            self.drop_replayed(added)?;
         }
         while self.total() + added > self.max_size {
             if self.when_full == DeadLettersFull::Hold {
@@ -168,32 +210,104 @@ impl Files {
         Ok(())
     }
 
+    /// Makes room by removing files of which every letter was replayed, the oldest first.
+    fn drop_replayed(&mut self, added: u64) -> io::Result<()> {
+        let size = marks::size(&self.dir);
+        if size == 0 || self.marks_searched == Some(size) {
+            return Ok(());
+        }
+        let marked = marks::read(&self.dir)?;
+        let mut n = 0;
+        while self.total() + added > self.max_size {
+            let Some((path, _)) = self.closed.get(n) else {
+                self.marks_searched = Some(size);
+                return Ok(());
+            };
+            if !marks::cover(&marked, path) {
+                n += 1;
+                continue;
+            }
+            drop_replayed(path)?;
+            self.closed.remove(n);
+        }
+        Ok(())
+    }
+
     fn drop_aged(&mut self, now: SystemTime) {
         let recently = |at: SystemTime| now.duration_since(at).is_ok_and(|d| d < AGE_CHECK);
         if self.aged.is_some_and(recently) {
             return;
         }
         self.aged = Some(now);
-        let max_age = self.max_age;
+        let (max_age, dir) = (self.max_age, &self.dir);
+        let mut marked = None;
         self.closed.retain(|(path, _)| {
             let modified = fs::metadata(path).and_then(|m| m.modified());
             let aged =
                 modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > max_age));
-            !(aged && drop_file(path, "age").is_ok())
+            if !aged {
+                return true;
+            }
+            let marked = marked.get_or_insert_with(|| marks::read(dir).unwrap_or_default());
+            let removed = match marks::cover(marked, path) {
+                true => drop_replayed(path),
+                false => drop_file(path, "age"),
+            };
+            removed.is_err()
         });
     }
 }
 
+/// Removes a file of which nothing is lost.
+fn drop_replayed(path: &Path) -> io::Result<()> {
+    remove(path)?;
+    tracing::info!(file = %path.display(), "Replayed dead letters were removed.");
+    Ok(())
+}
+
 fn drop_file(path: &Path, bound: &'static str) -> io::Result<()> {
     let lines = fs::read(path).map(|text| memchr::memchr_iter(b'\n', &text).count()).unwrap_or(0);
-    match fs::remove_file(path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(named(path, &error)),
-    }
+    remove(path)?;
     metering::letters_dropped(lines as u64);
     tracing::warn!(file = %path.display(), letters = lines, bound, "Old dead letters were removed.");
     Ok(())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Lists the files of a folder in order, with their sizes; a folder that is not there is empty.
+pub fn list(dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(named(dir, &error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let Some(place) = place(&path) else { continue };
+        match fs::metadata(&path) {
+            Ok(file) if file.is_file() => files.push((place, path, file.len())),
+            // Removed meanwhile, or no file.
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(named(&path, &error)),
+        }
+    }
+    files.sort();
+    Ok(files.into_iter().map(|(_, path, size)| (path, size)).collect())
+}
+
+/// Makes names in a folder durable.
+pub fn sync_folder(dir: &Path) -> io::Result<()> {
+    // The parent of a relative name alone is empty.
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| named(dir, &e))
 }
 
 fn date(now: DateTime<Utc>) -> String {
@@ -208,6 +322,6 @@ fn place(path: &Path) -> Option<(String, u64)> {
     valid.then(|| Some((date.to_owned(), n.parse().ok()?)))?
 }
 
-fn named(path: &Path, error: &io::Error) -> io::Error {
+pub fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -239,3 +239,64 @@ async fn a_folder_that_went_away_is_an_error_and_nothing_else() {
     let error = letters.write(vec![letter("{}")]).await.unwrap_err();
     assert!(error.to_string().contains("dead-letters"), "{error}");
 }
+
+#[tokio::test]
+async fn letters_never_go_into_a_file_that_was_taken_away_or_edited() {
+    let dir = tempfile::tempdir().unwrap();
+    let letters = DeadLetters::open(dir.path(), &config()).unwrap();
+    letters.write(vec![letter("{}")]).await.unwrap();
+    std::fs::remove_file(&files(dir.path())[0]).unwrap();
+    letters.write(vec![letter("{}")]).await.unwrap();
+    assert_eq!(lines(dir.path()).len(), 1);
+    let text = std::fs::read_to_string(&files(dir.path())[0]).unwrap();
+    std::fs::write(&files(dir.path())[0], text.trim_end()).unwrap();
+    letters.write(vec![letter("{}")]).await.unwrap();
+    assert_eq!(files(dir.path()).len(), 2, "not behind half a line");
+    let elsewhere = dir.path().join("moved");
+    std::fs::rename(&files(dir.path())[1], &elsewhere).unwrap();
+    letters.write(vec![letter("{}")]).await.unwrap();
+    assert_eq!(std::fs::read_to_string(elsewhere).unwrap().lines().count(), 1);
+    assert_eq!(files(dir.path()).len(), 2, "a new file takes the place of the moved one");
+}
+
+#[test]
+fn a_clock_that_is_set_back_keeps_the_order_of_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |text: &str| DateTime::parse_from_rfc3339(text).unwrap().to_utc();
+    let mut written = files::Files::open(dir.path().into(), &config()).unwrap();
+    written.append(b"1\n", at("2026-03-02T00:00:00Z")).unwrap();
+    written.append(b"2\n", at("2026-03-01T00:00:00Z")).unwrap();
+    let mut again = files::Files::open(dir.path().into(), &config()).unwrap();
+    again.append(b"3\n", at("2026-03-01T00:00:00Z")).unwrap();
+    again.append(b"4\n", at("2026-03-03T00:00:00Z")).unwrap();
+    let names: Vec<_> = read::list(dir.path())
+        .unwrap()
+        .iter()
+        .map(|file| file.path.file_name().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names, ["2026-03-02-1.ndjson", "2026-03-02-2.ndjson", "2026-03-03-1.ndjson"]);
+}
+
+#[tokio::test]
+async fn at_the_bound_files_that_were_replayed_whole_make_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = DeadLettersConfig { max_size: 3_000, ..config() };
+    let letters = DeadLetters::open(dir.path(), &config).unwrap();
+    let mut attempts = 0;
+    while letters.write(vec![DeadLetter { attempts, ..letter("{}") }]).await.is_ok() {
+        attempts += 1;
+    }
+    let folder = dir.path().join("dead-letters");
+    let listed = read::list(&folder).unwrap();
+    let replayed = |n: usize| {
+        let mut reader = read::Reader::open(&listed[n]).unwrap();
+        let mut marks = marks::Marks::open(&folder).unwrap();
+        while let Some(item) = reader.next().unwrap() {
+            let read::Item::Letter(letter) = item else { panic!("{item:?}") };
+            marks.add(&listed[n].path, &[letter.id]).unwrap();
+        }
+    };
+    replayed(1);
+    letters.write(vec![letter("{}")]).await.unwrap();
+    assert!(listed[0].path.exists() && !listed[1].path.exists());
+}

@@ -28,18 +28,15 @@ impl RecentDeliveries {
     }
 
     /// Notes a delivery.
-    pub fn note(&mut self, keys: &[u64], now: Instant) {
-        let at = now.duration_since(self.start).as_millis() as u64;
-        for &key in keys {
-            if let Some(last) = self.last.get_mut(place(key)) {
-                *last = at;
-            }
+    pub fn note(&mut self, key: u64, now: Instant) {
+        if let Some(last) = self.last.get_mut(place(key)) {
+            *last = now.duration_since(self.start).as_millis() as u64;
         }
     }
 
     /// Returns the latest delivery to any of the keys; `None` without keys.
-    pub fn last(&self, keys: &[u64]) -> Option<Instant> {
-        let at = keys.iter().filter_map(|key| self.last.get(place(*key))).max()?;
+    pub fn last(&self, keys: impl Iterator<Item = u64>) -> Option<Instant> {
+        let at = keys.filter_map(|key| self.last.get(place(key))).max()?;
         // Rounded up, so that the wait is never shorter than asked for.
         Some(self.start + Duration::from_millis(*at + u64::from(*at > 0)))
     }
@@ -59,12 +56,12 @@ mod tests {
         let start = Instant::now();
         let mut recent = RecentDeliveries::new(start);
         let (early, late) = (start + Duration::from_secs(1), start + Duration::from_secs(9));
-        recent.note(&[1], late);
-        recent.note(&[2], early);
-        assert!(recent.last(&[1, 2]).unwrap() >= late);
-        assert!(recent.last(&[2]).unwrap() >= early);
-        assert!(recent.last(&[2]).unwrap() < late);
-        assert_eq!(recent.last(&[3]), Some(start));
-        assert_eq!(recent.last(&[]), None);
+        recent.note(1, late);
+        recent.note(2, early);
+        assert!(recent.last([1, 2].into_iter()).unwrap() >= late);
+        assert!(recent.last([2].into_iter()).unwrap() >= early);
+        assert!(recent.last([2].into_iter()).unwrap() < late);
+        assert_eq!(recent.last([3].into_iter()), Some(start));
+        assert_eq!(recent.last([].into_iter()), None);
     }
 }

@@ -3,6 +3,21 @@
 use super::*;
 
 #[tokio::test]
+async fn what_is_forbidden_is_tried_with_data_although_the_probe_stays_forbidden() {
+    let mut world = World::new(Fake::new(|n, names| match n {
+        0 | 1 => Reply::Hold(hold("forbidden")),
+        _ => delivered(names),
+    }));
+    *world.fake.probes.lock().unwrap() = vec![Err(hold("forbidden")); 100_000];
+    world.pace.forbidden_data = Duration::from_millis(4);
+    world.config.batch.max_items = 1;
+    world.config.concurrency = 1;
+    world.put_each(&["a1", "b1"]).await;
+    world.run().await;
+    assert_eq!(world.counts(), (2, 0));
+}
+
+#[tokio::test]
 async fn a_reason_that_another_request_replaces_is_not_shown_for_ever() {
     let recorder = crate::telemetry::recorder::build();
     let shown = recorder.handle();

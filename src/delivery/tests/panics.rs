@@ -18,6 +18,23 @@ impl Write for Log {
 }
 
 #[tokio::test]
+async fn an_operation_that_ends_every_request_in_a_panic_is_rejected_alone() {
+    let world = World::new(Fake::new(|_, names| {
+        if names.iter().any(|name| name == "p1") {
+            std::panic::resume_unwind(Box::new("a defect"));
+        }
+        delivered(names)
+    }));
+    world.put_each(&["a1", "p1", "p2", "b1"]).await;
+    let (_, task) = world.start();
+    world.busy_until(|world| world.have_ended(&[0, 1, 2, 3])).await;
+    world.finish(task).await;
+    assert_eq!(world.counts().1, 1);
+    assert_eq!(world.letters()[0]["reason"], "internal");
+    assert_eq!(world.letters()[0]["unknown"], true);
+}
+
+#[tokio::test]
 async fn a_panic_in_a_request_loses_nothing_and_its_text_is_not_logged() {
     let log = Log::default();
     let writer = log.clone();

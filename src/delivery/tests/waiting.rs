@@ -7,7 +7,7 @@ use super::*;
 impl World {
     /// Delivers for people who have nothing to do with the others until `condition` comes true:
     /// without successes in between, failures are the destination's.
-    async fn busy_until(&self, mut condition: impl FnMut(&Self) -> bool) {
+    pub(super) async fn busy_until(&self, mut condition: impl FnMut(&Self) -> bool) {
         let mut n = 0;
         until(|| {
             n += 1;
@@ -19,7 +19,7 @@ impl World {
     }
 
     /// Tells whether the events with these places in the buffer have ended.
-    fn have_ended(&self, places: &[u64]) -> bool {
+    pub(super) fn have_ended(&self, places: &[u64]) -> bool {
         let ended = self.ended.lock().unwrap();
         places.iter().all(|place| ended.iter().any(|(sequence, _)| sequence.0 == *place))
     }
@@ -58,6 +58,28 @@ async fn nobody_leaves_a_poisoned_parcel_from_between_two_who_are_bound() {
     world.busy_until(|world| world.have_ended(&[0, 1, 2])).await;
     world.finish(task).await;
     assert!(!overtaken.load(SeqCst));
+}
+
+#[tokio::test]
+async fn those_who_travel_with_a_poisoned_one_wait_for_few_requests() {
+    let world = World::new(poisoned());
+    let names: Vec<String> =
+        (0..26).map(|n| if n == 9 { "p1".into() } else { format!("{}1", letter(n)) }).collect();
+    world.put_each(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let (_, task) = world.start();
+    let bystanders: Vec<u64> = (0..26).filter(|n| *n != 9).collect();
+    world.busy_until(|world| world.have_ended(&bystanders)).await;
+    let with_the_poison =
+        world.fake.requests().iter().filter(|names| names.iter().any(|n| n == "p1")).count();
+    // Three failures for each halving, and some more alone.
+    assert!(with_the_poison <= 5 * 3 + 15, "{with_the_poison}");
+    task.abort();
+}
+
+/// Names people by the letters of the alphabet, without `p`.
+fn letter(n: u64) -> char {
+    let letter = b'a' + n as u8;
+    char::from(if letter == b'p' { b'Z' } else { letter })
 }
 
 /// Answers an operation named `a1` with a verdict, and delivers the others.

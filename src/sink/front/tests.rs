@@ -154,7 +154,7 @@ const MOMENT: Duration = Duration::from_millis(200);
 
 fn event_bytes() -> u64 {
     let mut walker = Walker { name: "old", meeting: None };
-    let element = Incoming { json: Ok(Bytes::from_static(b"ready")), position: 0 };
+    let element = Incoming::new(Ok(Bytes::from_static(b"ready")), 0);
     let Walked::Ready(prepared) = walker.walk(&element, &batch(&["ready"], 0)) else { panic!() };
     let Prepared { operations, original, id_input } = *prepared;
     let received_at = chrono::DateTime::UNIX_EPOCH;
@@ -163,9 +163,8 @@ fn event_bytes() -> u64 {
 }
 
 fn batch(texts: &[&str], first: u64) -> Batch {
-    let element = |(text, position): (&&str, u64)| Incoming {
-        json: Ok(Bytes::copy_from_slice(text.as_bytes())),
-        position,
+    let element = |(text, position): (&&str, u64)| {
+        Incoming::new(Ok(Bytes::copy_from_slice(text.as_bytes())), position)
     };
     Batch {
         elements: texts.iter().zip(first..).map(element).collect(),

@@ -232,9 +232,7 @@ impl<S: Submit> Gateway<S> {
     ) -> Result<(), Refusal> {
         let elements = events.into_iter().zip(0..);
         let batch = Batch {
-            elements: elements
-                .map(|(json, position)| Incoming { json: Ok(json), position })
-                .collect(),
+            elements: elements.map(|(json, position)| Incoming::new(Ok(json), position)).collect(),
             set_type,
             origin: source.origin.clone(),
             received_at: Utc::now(),

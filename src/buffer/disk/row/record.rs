@@ -4,7 +4,8 @@
 //! record     seconds i64 │ nanoseconds u32 │ letter │ source │ operations │ original │ ids
 //! letter     0 │ or: 1 │ u128
 //! operations number │ each: effect u8 │ number of keys │ keys u64 │ body
-//! original   raw │ number of assigned members │ each: place of its name in NAMES u8 │ 0, text │ or: 1, JSON
+//! original   raw │ number of assigned members │ each: place of its name in NAMES u8
+//!            │ 0, text │ or: 1, JSON
 //! ids        message_id │ type │ name │ user_id │ anonymous_id │ ms
 //! ```
 

@@ -20,6 +20,8 @@ struct Platter {
     /// Operations until it fails, and how many then fail.
     fails: Option<(u64, u64)>,
     failing: Option<Failing>,
+    /// Its size; 0 for one that is never full.
+    size: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -115,6 +117,9 @@ impl StorageBackend for Handle {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut platter = self.0.platter();
+        if platter.size > 0 && len > platter.size {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         if len > platter.seen.len() as u64 {
             platter.may(Failing::Growth)?;
         }
@@ -193,10 +198,10 @@ async fn a_failed_commit_refuses_at_once_and_the_buffer_comes_back_by_itself() {
 }
 
 #[tokio::test]
-async fn a_disk_that_cannot_grow_can_still_be_emptied() {
+async fn a_full_disk_can_be_emptied_and_filled_again() {
     let disk = Arc::new(Disk::default());
+    disk.platter().size = 4 << 20;
     let buffer = disk.open();
-    disk.fail(Failing::Growth, 0, u64::MAX);
     let large = || {
         let mut event = event(1);
         event.original.raw = vec![b' '; 200_000].into();
