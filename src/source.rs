@@ -1,5 +1,6 @@
 //! Where events come from, and the way by which a source hands them in.
 
+mod body;
 pub mod http;
 pub mod intake;
 pub mod rudderstack;

@@ -1,4 +1,15 @@
-//! JSON over HTTP, as Vector's `http` sink, Fluent Bit, and curl send it.
+//! JSON over HTTP, as Vector's `http` sink, Fluent Bit, curl, and services of one's own send it.
+//!
+//! `POST` or `PUT` to any path with an object, an array, `{"batch": [ … ]}`, or NDJSON. The answer is 200
+//! when all events are as far as `ack` says; an element that is no event ends alone. What may pass is
+//! answered with 503, so that senders try again; 4xx is for what never can: most senders drop it then, and
+//! the log says so. `GET` and `HEAD` answer 200 while new events are taken.
+
+mod alarm;
+mod answer;
+mod elements;
+mod receiver;
+mod token;
 
 use std::fmt;
 use std::io;
@@ -7,8 +18,10 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tracing::info;
 
-use super::server;
+use self::receiver::Receiver;
+use super::server::{self, Limits};
 use super::tls::Acceptor;
 use super::{Health, Submit};
 use crate::config::HttpConfig;
@@ -62,10 +75,16 @@ impl HttpSource {
 
     /// Answers requests until `stop` becomes true, or its sender is dropped; then finishes those
     /// that are in work.
-    pub async fn run<S: Submit>(self, intake: S, mut stop: watch::Receiver<bool>) {
-        let Self { listener, tls, health, .. } = self;
-        // Ends either way: a sender that is gone stops it too.
-        drop(stop.wait_for(|stop| *stop).await);
-        drop((listener, tls, health, intake));
+    pub async fn run<S: Submit>(self, intake: S, stop: watch::Receiver<bool>) {
+        if let Ok(address) = self.listener.local_addr() {
+            info!(%address, "Source http listens.");
+        }
+        let (health, stopping) = (self.health, stop.clone());
+        let health: Health = Arc::new(move || !*stopping.borrow() && health());
+        let receiver = Arc::new(Receiver::new(&self.config, health, intake));
+        server::serve(self.listener, self.tls, receiver, stop, Limits::default()).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

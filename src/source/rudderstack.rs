@@ -10,7 +10,6 @@
 //! nothing else.
 
 mod answer;
-mod body;
 mod client_ip;
 mod cors;
 mod gateway;

@@ -4,8 +4,8 @@
 //! HTTP/2 is told by its preface, so that it works by prior knowledge too: without TLS, and on TLS
 //! without ALPN, which Vector does not offer.
 
-mod activity;
 mod prompt;
+mod work;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -30,8 +30,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, sleep, timeout};
 use tracing::{debug, warn};
 
-use self::activity::Activity;
 use self::prompt::Prompt;
+use self::work::Work;
 use super::tls::Acceptor;
 use crate::telemetry::names;
 
@@ -64,8 +64,6 @@ pub struct Limits {
     pub handshake: Duration,
     /// For the whole head of a request, idle time before it included.
     pub head: Duration,
-    /// For an HTTP/2 connection without requests; it may be closed after this time, and is after twice.
-    pub idle: Duration,
     /// For requests that are in work at a stop.
     pub stop: Duration,
     /// Bytes that an HTTP/2 client may send ahead, on a stream and on a connection.
@@ -78,7 +76,6 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             // Load balancers keep idle connections for 60 s: they, not we, should close them.
             head: Duration::from_secs(75),
-            idle: Duration::from_secs(120),
             stop: Duration::from_secs(10),
             window: 1024 * 1024,
         }
@@ -147,6 +144,18 @@ pub async fn serve<R: Respond>(
     connections.shutdown().await;
 }
 
+/// Counts what a source of this type could not receive.
+pub(in crate::source) fn count_error(component_type: &'static str, error_type: &'static str) {
+    counter!(
+        names::ERRORS,
+        "component_kind" => "source",
+        "component_type" => component_type,
+        "error_type" => error_type,
+        "stage" => "receiving"
+    )
+    .increment(1);
+}
+
 fn http(limits: Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     // A client may close its side once the request is sent, as pages do that are left.
@@ -187,14 +196,7 @@ impl<R: Respond> Connection<R> {
             Ok(stream) => self.speak(stream, peer).await,
             Err(error) => {
                 debug!(%error, "TLS handshake failed.");
-                counter!(
-                    names::ERRORS,
-                    "component_kind" => "source",
-                    "component_type" => R::TYPE,
-                    "error_type" => "tls",
-                    "stage" => "receiving"
-                )
-                .increment(1);
+                count_error(R::TYPE, "tls");
             }
         }
     }
@@ -203,40 +205,38 @@ impl<R: Respond> Connection<R> {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let (respond, activity) = (&self.respond, Activity::default());
+        let (respond, work) = (&self.respond, Arc::new(Work::default()));
         let service = service_fn(|request| {
-            let (respond, in_work) = (Arc::clone(respond), activity.begin());
+            let (respond, begun) = (Arc::clone(respond), work.begin());
             async move {
                 let answer = respond.respond(request, peer).await;
-                drop(in_work);
+                drop(begun);
                 Ok::<_, Infallible>(answer)
             }
         });
         let io = TokioIo::new(Prompt::new(stream, self.limits.head));
         let mut connection = pin!(self.http.serve_connection(io, service));
         let mut stop = self.stop.clone();
-        let mut ending = false;
-        let mut quiet = interval_at(Instant::now() + self.limits.idle, self.limits.idle);
-        let mut rest = activity.at_rest();
+        // Between requests HTTP/1 has its own time-out; HTTP/2 has none.
+        let mut look = interval_at(Instant::now() + self.limits.head, self.limits.head);
+        let (mut ending, mut rested) = (false, None);
         let ended = loop {
-            tokio::select! {
+            let end = tokio::select! {
                 ended = connection.as_mut() => break ended,
-                _ = stop.wait_for(|stop| *stop), if !ending => {
-                    ending = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                _ = quiet.tick() => {
-                    let was = std::mem::replace(&mut rest, activity.at_rest());
-                    if rest.is_none() || rest != was {
-                        continue;
-                    }
-                    if ending {
-                        // It was told, and does not go.
+                _ = stop.wait_for(|stop| *stop), if !ending => true,
+                _ = look.tick() => {
+                    let before = std::mem::replace(&mut rested, work.rests_after());
+                    let rests = rested.is_some() && before == rested;
+                    if rests && ending {
+                        // It was asked to go, and does not: its HTTP/2 never began, perhaps.
                         break Ok(());
                     }
-                    ending = true;
-                    connection.as_mut().graceful_shutdown();
+                    rests
                 }
+            };
+            if end {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
             }
         };
         if let Err(error) = ended {

@@ -1,9 +1,11 @@
-//! TLS of the listeners, out of PEM files.
+//! TLS of the listeners, out of PEM files that are read again when they change.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -13,9 +15,13 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tracing::{info, warn};
 
 use crate::config::TlsConfig;
 use crate::diagnostic::{Diagnostic, Place};
+
+/// How often the files are looked at, if clients come.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Shakes hands with clients; cheap to clone.
 #[derive(Clone)]
@@ -28,7 +34,18 @@ struct Shared {
     /// Key path of the section, for messages.
     key: String,
     current: ArcSwap<ServerConfig>,
+    every: Duration,
+    seen: Mutex<Seen>,
 }
+
+/// When the files were looked at, and what they were then.
+struct Seen {
+    at: Instant,
+    stamps: Vec<Stamp>,
+}
+
+/// Tells one state of a file from another: when it was changed, and its length.
+type Stamp = Option<(SystemTime, u64)>;
 
 impl fmt::Debug for Acceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -44,20 +61,72 @@ impl Acceptor {
     ///
     /// A diagnostic that names the file, the key, and what is wrong.
     pub fn load(config: &TlsConfig, key: &str) -> Result<Self, Diagnostic> {
-        let current = ArcSwap::from_pointee(read(config, key)?);
-        let shared = Shared { config: config.clone(), key: key.to_owned(), current };
-        Ok(Self { shared: Arc::new(shared) })
+        Self::looking_every(LOOK, config, key)
     }
 
-    /// Shakes hands on a connection, as long as it takes.
+    fn looking_every(every: Duration, config: &TlsConfig, key: &str) -> Result<Self, Diagnostic> {
+        // Before they are read, so that a change meanwhile is seen.
+        let seen = Mutex::new(Seen { at: Instant::now(), stamps: stamps(config) });
+        let current = ArcSwap::from_pointee(read(config, key)?);
+        let (config, key) = (config.clone(), key.to_owned());
+        Ok(Self { shared: Arc::new(Shared { config, key, current, every, seen }) })
+    }
+
+    /// Shakes hands on a connection, as long as it takes. Files that have changed are read before; if
+    /// anything is wrong with them, the old certificates stay.
     ///
     /// # Errors
     ///
     /// When the client gives up, does not speak TLS, or shows no certificate that is asked for.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        if self.shared.is_time() {
+            let shared = Arc::clone(&self.shared);
+            let looked = tokio::task::spawn_blocking(move || shared.look()).await;
+            looked.map_err(io::Error::other)?;
+        }
         let current = self.shared.current.load_full();
         TlsAcceptor::from(current).accept(stream).await
     }
+}
+
+impl Shared {
+    fn is_time(&self) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = seen.at.elapsed() >= self.every;
+        if is_time {
+            seen.at = Instant::now();
+        }
+        is_time
+    }
+
+    fn look(&self) {
+        let stamps = stamps(&self.config);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.stamps == stamps {
+            return;
+        }
+        seen.stamps = stamps;
+        drop(seen);
+        match read(&self.config, &self.key) {
+            Ok(read) => {
+                self.current.store(Arc::new(read));
+                info!(key = self.key, "Certificates of a listener were read again.");
+            }
+            Err(fault) => {
+                let key = fault.place.and_then(|place| place.key).unwrap_or_default();
+                warn!(key, why = fault.message, "The old certificates of a listener stay.");
+            }
+        }
+    }
+}
+
+fn stamps(config: &TlsConfig) -> Vec<Stamp> {
+    let stamp = |file: &Path| {
+        let metadata = fs::metadata(file).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    let files = [Some(&config.cert_file), Some(&config.key_file), config.client_ca_file.as_ref()];
+    files.into_iter().flatten().map(|file| stamp(file)).collect()
 }
 
 fn read(config: &TlsConfig, key: &str) -> Result<ServerConfig, Diagnostic> {
@@ -123,3 +192,6 @@ fn fault(file: &Path, section: &str, key: &str, why: &str) -> Diagnostic {
         .at(place)
         .help(format!("check the file, or `{section}.{key}`"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,7 +38,6 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -57,9 +56,6 @@ use crate::config::VectorConfig;
 /// Bytes that a sender may be ahead of us. A batch is often some megabytes, and the round trip decides
 /// how fast they come.
 const WINDOW: u32 = 4 * 1024 * 1024;
-
-/// Vector does not use a connection again after 90 s of rest, and does not close it either.
-const IDLE: Duration = Duration::from_secs(120);
 
 /// A source that listens, but does not answer yet.
 pub struct VectorSource {
@@ -117,7 +113,7 @@ impl VectorSource {
         let (health, stopping) = (self.health, stop.clone());
         let health: Health = Arc::new(move || !*stopping.borrow() && health());
         let service = Arc::new(Service::new(&self.config, health, intake));
-        let limits = Limits { window: WINDOW, idle: IDLE, ..Limits::default() };
+        let limits = Limits { window: WINDOW, ..Limits::default() };
         server::serve(self.listener, self.tls, service, stop, limits).await;
     }
 }

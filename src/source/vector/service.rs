@@ -9,7 +9,6 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode, Version};
 use hyper::body::Body;
-use metrics::counter;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, warn};
@@ -21,9 +20,9 @@ use super::repeats::{self, Repeats};
 use super::room::{Held, Room};
 use super::unpack::{Encoding, unpack};
 use crate::config::{Ack, VectorConfig};
+use crate::source::server::count_error;
 use crate::source::submit::Acknowledged;
 use crate::source::{Batch, Health, Incoming, Origin, Submit};
-use crate::telemetry::names;
 
 /// Label of the metrics, and of the events' origin.
 pub const TYPE: &str = "vector";
@@ -234,14 +233,7 @@ impl<S: Submit> Service<S> {
 impl Shared {
     /// Counts a refused request, and tells the log of it now and then.
     fn tell(&self, refusal: &Refusal) {
-        counter!(
-            names::ERRORS,
-            "component_kind" => "source",
-            "component_type" => TYPE,
-            "error_type" => refusal.label(),
-            "stage" => "receiving"
-        )
-        .increment(1);
+        count_error(TYPE, refusal.label());
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if logged.is_some_and(|at| now.duration_since(at) < LOG_PERIOD) {

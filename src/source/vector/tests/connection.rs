@@ -54,11 +54,7 @@ async fn push(sender: &mut SendRequest<Full<Bytes>>) -> bool {
 
 #[tokio::test]
 async fn a_connection_at_rest_is_closed_in_peace_and_one_that_never_began_too() {
-    let limits = Limits {
-        idle: Duration::from_millis(100),
-        head: Duration::from_millis(200),
-        ..Limits::default()
-    };
+    let limits = Limits { head: Duration::from_millis(100), ..Limits::default() };
     let recorder = Recorder::default();
     let (address, _stop) = start(limits, &recorder);
     let (mut sender, connection) = connect(address).await;
@@ -76,7 +72,7 @@ async fn a_connection_at_rest_is_closed_in_peace_and_one_that_never_began_too() 
 
 #[tokio::test]
 async fn a_request_in_work_keeps_its_connection() {
-    let limits = Limits { idle: Duration::from_millis(20), ..Limits::default() };
+    let limits = Limits { head: Duration::from_millis(20), ..Limits::default() };
     let recorder = Recorder::holding();
     let (address, _stop) = start(limits, &recorder);
     let (mut sender, connection) = connect(address).await;
