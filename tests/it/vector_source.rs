@@ -13,59 +13,27 @@ use serde_json::{Value, json};
 
 use self::client::{Client, PUSH, Seen, frame, gzip, zstd};
 use self::proto::{request, track};
-use crate::support::{Running, eventually, free_address, get, http};
+use crate::support::{PATIENCE, Running, Stack, eventually, free_address, get, http};
 
-/// The pipeline with a `vector` source, and a sandbox, as two real processes.
+/// The pipeline with a `vector` source, and a sandbox.
 struct Pipeline {
-    dir: tempfile::TempDir,
+    stack: Stack,
     vector: SocketAddr,
-    admin: SocketAddr,
-    sandbox: SocketAddr,
-    run: Running,
-    _sandbox: Running,
 }
 
 impl Pipeline {
     /// `source` holds keys of the source, `more` further sections.
     fn start(source: &str, more: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        Self::start_in(dir, source, more)
-    }
-
-    fn start_in(dir: tempfile::TempDir, source: &str, more: &str) -> Self {
-        let (vector, admin, sandbox) = (free_address(), free_address(), free_address());
-        let text = format!(
-            "data_dir: {}\nsources: [ {{ type: vector, listen: \"{vector}\", {source} }} ]\n\
-             admin: {{ listen: \"{admin}\" }}\n\
-             customerio:\n  site_id: site\n  api_key: key-of-the-test\n  \
-             endpoint: http://{sandbox}\n  merge_settle: 10ms\n  retry: {{ initial: 5ms, max: 50ms }}\n\
-             {more}\n",
-            dir.path().join("data").display()
-        );
-        fs::write(dir.path().join("config.yaml"), text).unwrap();
-        let _sandbox = Running::start(&["sandbox", "--listen", &sandbox.to_string()]);
-        eventually("the sandbox answers", || TcpStream::connect(sandbox).is_ok());
-        let run = Self::run(dir.path());
-        let pipeline = Self { dir, vector, admin, sandbox, run, _sandbox };
-        pipeline.wait_ready();
-        pipeline
-    }
-
-    fn run(dir: &Path) -> Running {
-        Running::start(&["run", "-c", &dir.join("config.yaml").display().to_string()])
-    }
-
-    fn wait_ready(&self) {
-        eventually("the pipeline is ready", || {
-            TcpStream::connect(self.admin).is_ok() && get(self.admin, "/readyz").status == 200
-        });
+        let vector = free_address();
+        let source = format!("  - {{ type: vector, listen: \"{vector}\", {source} }}\n");
+        Self { stack: Stack::start_with_source(&source, more), vector }
     }
 
     fn kill_and_start(&mut self) {
-        self.run.signal("-KILL");
-        self.run.wait();
-        self.run = Self::run(self.dir.path());
-        self.wait_ready();
+        self.stack.run.kill();
+        let config = self.stack.dir.path().join("config.yaml");
+        self.stack.run = Running::start(&["run", "-c", &config.display().to_string()]);
+        self.stack.wait_ready();
     }
 
     fn client(&self) -> Client {
@@ -73,26 +41,12 @@ impl Pipeline {
     }
 
     fn post(&self, path: &str) {
-        assert_eq!(http(self.admin, "POST", path, &[], b"").status, 200, "{path}");
-    }
-
-    fn ledger(&self) -> Value {
-        get(self.admin, "/status").json()["ledger"].clone()
-    }
-
-    /// Waits until nothing waits for delivery, and returns the ledger.
-    fn settled(&self) -> Value {
-        eventually("everything is settled", || self.ledger()["buffered"] == 0);
-        let ledger = self.ledger();
-        assert_eq!(ledger["gap"], 0, "the ledger has a gap: {ledger}");
-        ledger
+        assert_eq!(http(self.stack.admin, "POST", path, &[], b"").status, 200, "{path}");
     }
 
     /// Returns the `n` of a person's events in the sandbox.
     fn arrived(&self, person: &str) -> Vec<u64> {
-        let path = format!("/v1/customers/{person}/activities?type=event");
-        let answer = http(self.sandbox, "GET", &path, &[("Authorization", "Bearer any")], b"");
-        let activities = answer.json()["activities"].as_array().cloned().unwrap_or_default();
+        let activities = self.stack.activities(person, "event");
         let mut found: Vec<_> =
             activities.iter().map(|event| event["data"]["n"].as_u64().unwrap()).collect();
         found.sort_unstable();
@@ -102,7 +56,7 @@ impl Pipeline {
     /// Returns the most memory that the process has held, in MiB.
     #[cfg(target_os = "linux")]
     fn peak_memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.run.id())).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", self.stack.run.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
     }
@@ -140,20 +94,20 @@ fn every_recorded_request_is_taken_plain_and_compressed() {
         requests += 1;
     }
     assert!(requests >= 20 && sent >= 60, "{requests} requests, {sent} events");
-    let ledger = pipeline.settled();
+    let ledger = pipeline.stack.settled();
     assert_eq!(ledger["received"], sent, "{ledger}");
     assert!(ledger["malformed"].as_u64() >= Some(11), "the metrics at least: {ledger}");
     assert!(ledger["delivered"].as_u64() >= Some(20), "{ledger}");
     assert_eq!(ledger["failed"], 1, "the event whose name is empty: {ledger}");
-    let metrics = get(pipeline.admin, "/metrics").text();
+    let metrics = get(pipeline.stack.admin, "/metrics").text();
     let line = metrics.lines().find(|line| {
         line.starts_with("component_received_events_total") && line.contains(r#"type="vector""#)
     });
     assert!(line.unwrap().ends_with(&format!(" {sent}")), "{line:?}");
-    assert_eq!(pipeline.run.stop().code(), Some(0), "{}", pipeline.run.said());
+    assert_eq!(pipeline.stack.run.stop().code(), Some(0), "{}", pipeline.stack.run.said());
     assert!(client.try_call(PUSH, None, frame(0, b"")).is_err());
     for secret in ["s3cr3t-value", "d3JpdGUta2V5Og"] {
-        assert!(!pipeline.run.said().contains(secret) && !metrics.contains(secret));
+        assert!(!pipeline.stack.run.said().contains(secret) && !metrics.contains(secret));
     }
 }
 
@@ -177,13 +131,13 @@ fn a_full_buffer_is_unavailable_until_there_is_room_and_nothing_is_lost() {
     assert!((10..60).contains(&n), "{n}");
     assert_eq!(refused.code, 14, "{refused:?}");
     assert!(refused.message.contains("repeat after"), "{refused:?}");
-    assert_eq!(pipeline.ledger()["received"], n, "what was refused was not received");
+    assert_eq!(pipeline.stack.ledger()["received"], n, "what was refused was not received");
     let health = client.call("/vector.Vector/HealthCheck", None, frame(0, b""));
     assert_eq!(health.body, frame(0, &[8, 1]), "not serving");
     pipeline.post("/resume");
-    pipeline.settled();
+    pipeline.stack.settled();
     assert_eq!(client.call(PUSH, None, large(n)), ok());
-    assert_eq!(pipeline.settled()["delivered"], n + 1);
+    assert_eq!(pipeline.stack.settled()["delivered"], n + 1);
     assert_eq!(pipeline.arrived("u"), (0..=n).collect::<Vec<_>>());
 }
 
@@ -211,9 +165,9 @@ fn a_killed_process_and_repeated_requests_deliver_each_event_once() {
     for first in [10, 20, 0] {
         assert_eq!(client.call(PUSH, None, batch(first)), ok());
     }
-    pipeline.settled();
+    pipeline.stack.settled();
     assert_eq!(client.call(PUSH, None, batch(20)), ok());
-    pipeline.settled();
+    pipeline.stack.settled();
     assert_eq!(pipeline.arrived("u"), (0..30).collect::<Vec<_>>());
 }
 
@@ -224,7 +178,7 @@ fn with_ack_delivered_the_answer_waits_and_a_repeat_stores_nothing_again() {
     pipeline.post("/pause");
     let waiting = pipeline.client();
     let first = waiting.begin(PUSH, None, body.clone());
-    eventually("the event is stored", || pipeline.ledger()["buffered"] == 1);
+    eventually("the event is stored", || pipeline.stack.ledger()["buffered"] == 1);
     assert!(!first.is_finished());
     first.abort();
     let client = pipeline.client();
@@ -232,11 +186,11 @@ fn with_ack_delivered_the_answer_waits_and_a_repeat_stores_nothing_again() {
     // Only something else that goes the same way shows that the repeat was looked at.
     let other =
         client.begin(PUSH, None, frame(0, &request(&[track("m-2", "u", &json!({ "n": 2 }))])));
-    eventually("another event is stored", || pipeline.ledger()["buffered"] == 2);
+    eventually("another event is stored", || pipeline.stack.ledger()["buffered"] == 2);
     assert!(!again.is_finished() && !other.is_finished());
     pipeline.post("/resume");
     assert_eq!((client.end(again), client.end(other)), (ok(), ok()));
-    let ledger = pipeline.settled();
+    let ledger = pipeline.stack.settled();
     assert_eq!((&ledger["received"], &ledger["delivered"]), (&json!(2), &json!(2)), "{ledger}");
 }
 
@@ -250,7 +204,7 @@ fn only_clients_with_a_certificate_are_served_and_alpn_is_not_needed() {
         made.key.display(),
         made.ca.display()
     );
-    let pipeline = Pipeline::start_in(dir, &source, "");
+    let pipeline = Pipeline::start(&source, "");
     let body = frame(0, &request(&[track("m-1", "u", &json!({ "n": 1 }))]));
     for alpn in [&[][..], &[&b"h2"[..]]] {
         let client = Client::tls(pipeline.vector, made.client(true, alpn)).unwrap();
@@ -261,12 +215,12 @@ fn only_clients_with_a_certificate_are_served_and_alpn_is_not_needed() {
     // Plain HTTP/2 at a port with TLS is cut, not answered.
     let mut plain = TcpStream::connect(pipeline.vector).unwrap();
     plain.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-    plain.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    plain.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut answer = Vec::new();
     // A reset is an end as well.
     drop(plain.read_to_end(&mut answer));
     assert!(!answer.windows(4).any(|bytes| bytes == b"HTTP"));
-    assert_eq!(pipeline.settled()["received"], 2);
+    assert_eq!(pipeline.stack.settled()["received"], 2);
 }
 
 #[test]
@@ -293,14 +247,18 @@ fn what_is_broken_or_too_large_is_refused_and_memory_stays_bounded() {
         assert_eq!(seen.code, code, "{seen:?}");
         assert!(!seen.message.is_empty() && seen.body.is_empty(), "{seen:?}");
     }
-    assert_eq!(pipeline.ledger()["received"], 0);
+    assert_eq!(pipeline.stack.ledger()["received"], 0);
     assert_eq!(client.call(PUSH, None, frame(0, &event)), ok());
-    assert_eq!(pipeline.settled()["delivered"], 1);
+    assert_eq!(pipeline.stack.settled()["delivered"], 1);
     #[cfg(target_os = "linux")]
     assert!(pipeline.peak_memory() < 250, "{} MiB", pipeline.peak_memory());
-    let errors = get(pipeline.admin, "/metrics").text();
+    let errors = get(pipeline.stack.admin, "/metrics").text();
     assert!(errors.contains(r#"error_type="too_large""#), "{errors}");
-    assert!(pipeline.run.said().contains("Request refused for good"), "{}", pipeline.run.said());
+    assert!(
+        pipeline.stack.run.said().contains("Request refused for good"),
+        "{}",
+        pipeline.stack.run.said()
+    );
 }
 
 #[test]
@@ -321,7 +279,7 @@ fn a_large_message_is_taken_whole_beside_a_thousand_idle_connections() {
     let large = request(&large);
     assert!(large.len() > 4 << 20, "what gRPC servers allow by default");
     assert_eq!(pipeline.client().call(PUSH, None, frame(0, &large)), ok());
-    assert_eq!(pipeline.settled()["delivered"], 500);
+    assert_eq!(pipeline.stack.settled()["delivered"], 500);
     #[cfg(target_os = "linux")]
     assert!(pipeline.peak_memory() < 300, "{} MiB", pipeline.peak_memory());
     drop(idle);

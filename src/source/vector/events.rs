@@ -80,9 +80,7 @@ impl<'m> Events<'m> {
         }
         let json = Bytes::from(self.json);
         let elements = self.found.into_iter().zip(0..);
-        elements
-            .map(|(found, position)| Incoming { json: found.map(|at| json.slice(at)), position })
-            .collect()
+        elements.map(|(found, at)| Incoming::new(found.map(|text| json.slice(text)), at)).collect()
     }
 }
 
