@@ -183,19 +183,49 @@ pub fn separate(start: usize, out: &mut Vec<u8>) {
 }
 
 /// Appends a text in quotes.
+#[inline]
 pub fn write_text(text: &[u8], out: &mut Vec<u8>) {
+    out.reserve(text.len() + 4);
     out.push(b'"');
-    if std::str::from_utf8(text).is_ok() {
-        write_escaped(text, out);
+    if is_plain(text) {
+        out.extend_from_slice(text);
     } else {
-        for chunk in text.utf8_chunks() {
-            write_escaped(chunk.valid().as_bytes(), out);
-            if !chunk.invalid().is_empty() {
-                out.extend_from_slice("\u{fffd}".as_bytes());
-            }
-        }
+        write_special(text, out);
     }
     out.push(b'"');
+}
+
+/// Tells whether a text is ASCII that needs no escape, as nearly every text is.
+///
+/// Eight bytes at a time, without a way out: texts are short, and branches would cost more.
+#[inline]
+fn is_plain(text: &[u8]) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    /// The high bit of some byte is set if a byte is below `n`, which is 128 at most.
+    const fn below(word: u64, n: u64) -> u64 {
+        word.wrapping_sub(ONES * n) & !word
+    }
+    let (words, rest) = text.as_chunks::<8>();
+    let mut special = 0;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let quote = below(word ^ (ONES * b'"' as u64), 1);
+        let backslash = below(word ^ (ONES * b'\\' as u64), 1);
+        special |= word | below(word, b' ' as u64) | quote | backslash;
+    }
+    let rest = rest.iter().fold(false, |any, &byte| any | !byte.is_ascii() | must_escape(byte));
+    special & HIGH == 0 && !rest
+}
+
+#[cold]
+fn write_special(text: &[u8], out: &mut Vec<u8>) {
+    for chunk in text.utf8_chunks() {
+        write_escaped(chunk.valid().as_bytes(), out);
+        if !chunk.invalid().is_empty() {
+            out.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
 }
 
 fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
@@ -303,6 +333,20 @@ mod tests {
         }
         let float = text(&float(1e300)).unwrap();
         assert!(float.contains(['.', 'e']), "{float} reads as an integer");
+    }
+
+    #[test]
+    fn a_byte_that_is_not_plain_is_seen_at_every_place() {
+        for byte in 0..=255 {
+            let plain = (0x20..0x80).contains(&byte) && byte != b'"' && byte != b'\\';
+            for (length, at) in (1..20).flat_map(|length| (0..length).map(move |at| (length, at))) {
+                for around in [b' ', b'!', b'#', b'[', b']', 0x7f] {
+                    let mut text = vec![around; length];
+                    text[at] = byte;
+                    assert_eq!(is_plain(&text), plain, "{byte} at {at} of {length}");
+                }
+            }
+        }
     }
 
     #[test]
