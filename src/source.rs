@@ -4,7 +4,7 @@ mod body;
 pub mod http;
 pub mod intake;
 pub mod rudderstack;
-pub mod server;
+mod server;
 pub mod stdin;
 pub mod submit;
 pub mod tls;

@@ -30,9 +30,12 @@ const SHARE: usize = ALL_BODIES / 4;
 /// A body must have arrived within this time.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How much of a body that is too large is read away before the answer, in bytes, and for how long.
-const REST: usize = 32 * 1024 * 1024;
-const REST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much of a body is read away before a refusal, in bytes, and for how long.
+const REST: (usize, Duration) = (32 * 1024 * 1024, Duration::from_secs(5));
+
+/// The same for the body of a stage of a pipeline that is too large: it sends the same again and again
+/// until it reads the answer.
+const PIPELINE_REST: (usize, Duration) = (1024 * 1024 * 1024, Duration::from_secs(30));
 
 /// Bodies that are unpacked at once: each may need 8 MiB besides its bytes.
 const MAX_UNPACKING: usize = 8;
@@ -123,7 +126,8 @@ impl Bodies {
             }
         }
         drop(bytes);
-        pour_away(&mut body).await;
+        let rest = if self.codings == Codings::All { PIPELINE_REST } else { REST };
+        pour(&mut body, rest).await;
         Err(Unread::TooLarge)
     }
 
@@ -180,7 +184,10 @@ pub fn detach(events: &mut [&mut Bytes], body: &Bytes) {
 /// when the connection closes sees a broken pipe instead of the answer, and would send the same body
 /// again and again.
 pub async fn pour_away<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
-    let mut rest = REST;
+    pour(body, REST).await;
+}
+
+async fn pour<B: Body<Data = Bytes> + Unpin>(body: &mut B, (mut rest, time): (usize, Duration)) {
     let pouring = async {
         while let Some(Ok(frame)) = body.frame().await {
             let read = frame.data_ref().map_or(0, Bytes::len);
@@ -191,7 +198,7 @@ pub async fn pour_away<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
         }
     };
     // However it ends, the answer is the same.
-    drop(timeout(REST_TIMEOUT, pouring).await);
+    drop(timeout(time, pouring).await);
 }
 
 #[cfg(test)]

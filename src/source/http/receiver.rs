@@ -11,7 +11,6 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::Full;
 use hyper::body::Body;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::alarm::Alarm;
@@ -30,13 +29,9 @@ const TYPE: &str = "http";
 /// Requests that may be in work at once.
 const MAX_REQUESTS: usize = 10_000;
 
-/// How long all parts of a request together wait for room in memory. Once they are inside they are
-/// stored within 20 s, so that a sender has its answer within 30 s.
+/// How long a request waits for room in memory. Once it is inside it is stored within 20 s, so that a
+/// sender has its answer within 30 s.
 const WAIT: Duration = Duration::from_secs(8);
-
-/// Most elements and bytes that are handed in as one: what is larger is mapped in parallel.
-const PART_ELEMENTS: usize = 1000;
-const PART_BYTES: usize = 4 * 1024 * 1024;
 
 /// Bodies above this length are cut on another thread, in bytes: others wait meanwhile.
 const CUT_HERE: usize = 256 * 1024;
@@ -112,18 +107,15 @@ impl<S: Submit> Receiver<S> {
         let received_at = Utc::now();
         let ndjson = is_ndjson(&head.headers);
         let (elements, held) = self.elements(body, held, ndjson).await?;
-        let deadline = Instant::now() + WAIT;
-        let mut answers = Vec::new();
-        for part in parts(elements) {
-            let wait = deadline.duration_since(Instant::now());
-            let batch = self.batch(part, received_at);
-            answers.push(self.submit.submit(batch, TYPE, wait, self.ack).await?);
+        if elements.is_empty() {
+            return Ok(());
         }
+        // One batch, however large: it is taken or refused whole, so that a repetition repeats nothing.
+        let batch = self.batch(elements, received_at);
+        let acknowledged = self.submit.submit(batch, TYPE, WAIT, self.ack).await?;
         // From here on the pipeline's own bound covers the bytes.
         drop(held);
-        for answer in answers {
-            answer.await?;
-        }
+        acknowledged.await?;
         Ok(())
     }
 
@@ -161,9 +153,10 @@ impl<S: Submit> Receiver<S> {
         elements.map_err(Refusal::Uncut)
     }
 
-    fn batch(&self, elements: Vec<Incoming>, received_at: DateTime<Utc>) -> Batch {
+    fn batch(&self, elements: Vec<Element>, received_at: DateTime<Utc>) -> Batch {
+        let elements = elements.into_iter().zip(0..);
         Batch {
-            elements,
+            elements: elements.map(|(json, position)| Incoming::new(json, position)).collect(),
             set_type: None,
             origin: self.origin.clone(),
             received_at,
@@ -197,20 +190,6 @@ fn cut_at(body: Bytes, ndjson: bool, path: Option<&[String]>) -> Result<Vec<Elem
     let mut events: Vec<&mut Bytes> = elements.iter_mut().flatten().collect();
     detach(&mut events, &body);
     Ok(elements)
-}
-
-/// Divides elements into what is handed in as one.
-fn parts(elements: Vec<Element>) -> impl Iterator<Item = Vec<Incoming>> {
-    let mut elements = elements.into_iter().zip(0..).peekable();
-    std::iter::from_fn(move || {
-        let (mut part, mut bytes) = (Vec::new(), 0);
-        while part.len() < PART_ELEMENTS && bytes < PART_BYTES {
-            let Some((json, position)) = elements.next() else { break };
-            bytes += json.as_ref().map_or(0, Bytes::len);
-            part.push(Incoming::new(json, position));
-        }
-        (!part.is_empty()).then_some(part)
-    })
 }
 
 fn content_type(headers: &HeaderMap) -> &str {

@@ -300,18 +300,14 @@ async fn events_are_found_at_their_path_whatever_is_around_them() {
 }
 
 #[tokio::test]
-async fn large_requests_are_handed_in_as_parts_in_order() {
+async fn a_large_request_is_one_batch_in_its_order() {
     let source = start();
-    let body: String = (0..2500).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let body: String = (0..40_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
     assert_eq!(source.send("POST", "", body.as_bytes()).await.0, 200);
-    let sizes: Vec<_> =
-        source.recorder.batches.lock().unwrap().iter().map(|b| b.elements.len()).collect();
-    assert_eq!(sizes, [1000, 1000, 500]);
+    assert_eq!(source.recorder.batches.lock().unwrap().len(), 1);
     let events = source.events();
+    assert_eq!(events.len(), 40_000);
     assert!(events.iter().enumerate().all(|(n, event)| event["n"] == n));
-    // A refusal of one part is one of the whole request: the sender repeats all of it.
-    source.recorder.refuse.lock().unwrap().push(Refused::Unavailable);
-    assert_eq!(source.send("POST", "", body.as_bytes()).await.0, 503);
 }
 
 #[tokio::test]
