@@ -71,7 +71,7 @@ fn measure() {
             elements(request).iter().all(|e| matches!(stage.walk(e, &batch), Walked::Ready(_)))
         })
         .collect();
-    let events: Vec<Incoming> = requests.iter().flat_map(|request| elements(request)).collect();
+    let events: Vec<Incoming> = requests.iter().flat_map(elements).collect();
     let bytes: usize = requests.iter().map(Bytes::len).sum();
     let (count, size) = (events.len(), bytes / events.len());
     println!(
