@@ -4,6 +4,7 @@
 
 mod architecture;
 mod demo;
+mod deployment;
 mod disk_failing;
 #[cfg(target_os = "linux")]
 mod disk_full;
@@ -22,4 +23,5 @@ mod reload;
 mod replay;
 mod sdk;
 mod support;
+mod v1;
 mod vector_source;
