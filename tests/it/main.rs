@@ -5,6 +5,7 @@
 mod architecture;
 mod damage;
 mod demo;
+mod deployment;
 mod disk_failing;
 #[cfg(target_os = "linux")]
 mod disk_full;
@@ -13,6 +14,7 @@ mod durable;
 mod faults;
 mod help;
 mod hostile;
+mod http_source;
 mod kills;
 mod law;
 mod lifecycle;
@@ -22,3 +24,5 @@ mod reload;
 mod replay;
 mod sdk;
 mod support;
+mod v1;
+mod vector_source;
