@@ -185,10 +185,12 @@ fn a_full_file_system_is_emptied_from_within_and_takes_events_again() {
     sender.check(&lives);
 }
 
-/// A shell that is the parent of two lives on one small disk, which is full when the second begins.
+/// A shell that is the parent of two lives on one small disk, which is full when the second begins,
+/// also for the note in the lock file.
 const TWO_LIVES: &str = r#""$@" & child=$!
 trap 'kill -TERM $child' TERM
 while ! wait $child && kill -0 $child 2>/dev/null; do :; done
+: > "$0/lock"
 cat /dev/zero > "$0/filler" 2>/dev/null
 trap - TERM
 exec "$@""#;
