@@ -79,7 +79,7 @@ use crate::outcome::{LedgerSnapshot, Outcome, Tally};
 
 pub use self::backend::BackendFactory;
 pub use self::inspect::{Exported, Inspection, export, inspect, verify};
-pub use self::salvage::{DamagedRow, salvage};
+pub use self::salvage::{DamagedRow, Salvaged, salvage};
 
 /// Name of the database within the folder.
 const FILE: &str = "events.redb";

@@ -61,6 +61,9 @@ pub(super) fn oldest(raw: &Raw) -> Option<i64> {
     (0..=Utc::now().timestamp_millis()).contains(&received_ms).then_some(received_ms)
 }
 
+/// An event of a damaged row with its place, or what is wrong with it.
+pub type Salvaged = (Sequence, Result<Stored, String>);
+
 /// Reads a row that was set aside: each of its events with its place, or what is wrong with it.
 ///
 /// A row has one checksum for all its events: what decodes may be damaged all the same.
@@ -68,7 +71,7 @@ pub(super) fn oldest(raw: &Raw) -> Option<i64> {
 /// # Errors
 ///
 /// A diagnostic when the file cannot be read or never was a row.
-pub fn salvage(file: &Path) -> Result<Vec<(Sequence, Result<Stored, String>)>, Diagnostic> {
+pub fn salvage(file: &Path) -> Result<Vec<Salvaged>, Diagnostic> {
     let refused = |message: String| {
         let help = "name a file `row-*.damaged-*` of the folder of the buffer";
         Diagnostic::error("buffer", message).at(place(file)).help(help)
