@@ -43,6 +43,13 @@ impl Courier {
     /// Takes the answer of the region endpoint.
     pub(super) fn probed(&mut self, answer: Result<(), Hold>, now: Instant) {
         let first = std::mem::take(&mut self.checking);
+        self.take_probe(answer, first, now);
+        if std::mem::take(&mut self.probe_again) {
+            self.holding.probe_now(now);
+        }
+    }
+
+    fn take_probe(&mut self, answer: Result<(), Hold>, first: bool, now: Instant) {
         match answer {
             Ok(()) => {
                 if let Some(hold) = self.holding.end() {

@@ -39,3 +39,30 @@ async fn a_reason_that_another_request_replaces_is_not_shown_for_ever() {
     }
     assert!(held.iter().all(|line| line.ends_with(" 0")), "{held:?}");
 }
+
+#[tokio::test]
+async fn a_wish_to_try_again_while_a_probe_is_under_way_is_not_forgotten() {
+    let mut world = World::new(Fake::new(|n, names| match n {
+        0 => Reply::Hold(hold("unauthorized")),
+        _ => delivered(names),
+    }));
+    world.pace.probe_first = Duration::from_secs(3_600);
+    world.pace.probe_longest = Duration::from_secs(3_600);
+    world.put_each(&["a1"]).await;
+    let (handle, task) = world.start();
+    until(|| handle.status().state == "held").await;
+    // The probe finds the credentials of before.
+    let answer = Arc::new(tokio::sync::Semaphore::new(0));
+    *world.fake.slow_probe.lock().unwrap() = Some(Arc::clone(&answer));
+    *world.fake.probes.lock().unwrap() = vec![Err(hold("unauthorized"))];
+    handle.try_again();
+    until(|| world.fake.probed.load(SeqCst) == 1).await;
+    handle.try_again();
+    let mut config = world.config.clone();
+    config.requests_per_second = 50_000;
+    handle.retune(Tuning::from(&config));
+    until(|| handle.status().rate == 50_000.0).await;
+    answer.add_permits(2);
+    world.finish(task).await;
+    assert_eq!(world.counts(), (1, 0));
+}
