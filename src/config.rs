@@ -44,7 +44,9 @@ use source::Source;
 pub use change::Changes;
 pub use consent::{ConsentConfig, ConsentRule, DecideBy, Strategy, Unknown};
 pub use credential::Credential;
-pub use customerio::{BatchConfig, CustomerIoConfig, Ordering, Region, RetryConfig, StatusPattern};
+pub use customerio::{
+    Api, BatchConfig, CustomerIoConfig, Ordering, Region, RetryConfig, StatusPattern,
+};
 pub use filter::{EventListConfig, EventListMode, FilterConfig, Mode, ModeConfig};
 pub use load::LoadMode;
 pub use mapping::MappingConfig;

@@ -213,9 +213,6 @@ drain_timeout: 30s
     error[not_yet_supported]: the source type `kafka` is not yet supported
       --> c.yaml:13:13 (sources[3].type)
       = help: use rudderstack or stdin
-    error[not_yet_supported]: the API version `v1` is not yet supported
-      --> c.yaml:38:8 (customerio.api)
-      = help: use v2
     ");
 }
 

@@ -35,7 +35,7 @@ use super::parcel::{Parcel, Shelf};
 use super::progress::{Ended, Ending, Events, Load};
 use super::retry::{Gate, Holding, WorkingTime};
 use super::settling::Settling;
-use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace, metering};
+use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace, Tuning, metering};
 use crate::buffer::{Buffer, Sequence, Stored};
 use crate::config::{BatchConfig, CustomerIoConfig, RetryConfig};
 use crate::outcome::Outcome;
@@ -95,6 +95,8 @@ pub struct Courier {
     /// Since when something has been ready to travel.
     lingering: Option<Instant>,
     shelf: Shelf,
+    /// Those that fail while others pass.
+    suspects: Shelf,
 
     flights: JoinSet<Landing>,
     under_way: HashMap<Id, Flight>,
@@ -108,6 +110,8 @@ pub struct Courier {
     last_failure: &'static str,
     /// Whether the last request that tried was a new batch.
     try_new: bool,
+    /// Counts requests, so that suspects get their share and no more.
+    turn: usize,
     holding: Holding,
     probing: Option<BoxFuture<'static, Result<(), Hold>>>,
     /// Whether the operator asked for a probe while one was under way.
@@ -129,10 +133,11 @@ pub struct Courier {
 impl Courier {
     /// Makes the task's state.
     pub fn new(ends: Ends, config: &CustomerIoConfig, pace: Pace, handle: DeliveryHandle) -> Self {
-        let now = Instant::now();
+        let (now, tuning) = (Instant::now(), Tuning::from(config));
         Self {
-            retry: config.retry.clone(),
-            batch: config.batch.clone(),
+            retry: tuning.retry,
+            item_limit: ItemLimit::new(tuning.batch.max_items),
+            batch: tuning.batch,
             concurrency: config.concurrency.max(1),
             workspace_pinned: config.environment_id.is_some(),
             handle,
@@ -140,9 +145,9 @@ impl Courier {
             read_all: false,
             events: Events::default(),
             book: Book::new(config.ordering, config.merge_settle, now),
-            item_limit: ItemLimit::new(config.batch.max_items),
             lingering: None,
             shelf: Shelf::default(),
+            suspects: Shelf::default(),
             flights: JoinSet::new(),
             under_way: HashMap::new(),
             limiter: Limiter::new(config.requests_per_second, config.burst, pace.rate_raised_every),
@@ -151,6 +156,7 @@ impl Courier {
             gate: Gate::default(),
             last_failure: "",
             try_new: false,
+            turn: 0,
             holding: Holding::new(pace.probe_first, pace.probe_longest),
             probing: None,
             probe_again: false,
@@ -230,6 +236,7 @@ impl Courier {
         [
             linger,
             self.shelf.due_at(),
+            self.suspects.due_at(),
             self.gate.opens_at(now),
             self.book.next_due(),
             self.limited_until,

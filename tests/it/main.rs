@@ -4,6 +4,7 @@
 
 mod architecture;
 mod demo;
+mod deployment;
 mod disk_failing;
 #[cfg(target_os = "linux")]
 mod disk_full;
@@ -21,3 +22,4 @@ mod reload;
 mod replay;
 mod sdk;
 mod support;
+mod v1;
