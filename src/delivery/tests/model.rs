@@ -36,8 +36,8 @@ const ILL: std::ops::Range<u64> = 7..10;
 /// served tells failures of the poisoned from those of the destination.
 const FRESH: u64 = 1_000;
 
-/// So many requests at most, after the last random answer, serve all who are not poisoned. The most
-/// that were needed in 20 000 runs are MOST_SEEN.
+/// So many requests at most, after the last random answer, serve all who are not poisoned. In
+/// 1,500 runs no more than 173 were needed.
 const PATIENCE: usize = 1_000;
 
 /// How every request with a poisoned operation ends, as far as that is concerned.
@@ -592,9 +592,6 @@ async fn watch(plan: Plan) -> Result<(), TestCaseError> {
     prop_assert!(end.is_ok(), "somebody starves: {:?}", model.world.lock().unwrap());
     end.unwrap().unwrap();
     let world = model.world.lock().unwrap();
-    if std::env::var_os("MODEL_SHOW").is_some() {
-        println!("patience {} {:?}", world.patience, world.plan.poison);
-    }
     let fault = world.fault.as_deref().unwrap_or_default();
     prop_assert!(fault.is_empty(), "{fault}: {:#?}", world.story);
     prop_assert!((0..world.events.len()).all(|event| world.is_settled(event)));
