@@ -144,6 +144,7 @@ struct World {
     volatile: Vec<usize>,
 
     // Beyond.
+    restarts: usize,
     durable: HashSet<usize>,
 }
 
@@ -187,6 +188,7 @@ impl World {
             applied: HashSet::new(),
             notified: HashSet::new(),
             volatile: Vec::new(),
+            restarts: 0,
             durable: HashSet::new(),
         }
     }
@@ -370,6 +372,7 @@ impl World {
         let kept = self.random.usize(0..=self.volatile.len());
         self.tell(|| format!("restart; {kept} settlements were durable"));
         self.durable.extend(self.volatile.drain(..).take(kept));
+        self.restarts += 1;
         self.ended.clear();
         self.applied.clear();
         self.notified.clear();
@@ -485,7 +488,8 @@ impl Buffer for Model {
 
     fn stats(&self) -> BufferStats {
         let world = self.world.lock().unwrap();
-        let waiting = (0..world.events.len()).filter(|event| !world.is_settled(*event)).count();
+        let waits = |event: &usize| world.restarts > 0 && !world.is_settled(*event);
+        let waiting = (0..world.events.len()).filter(waits).count();
         BufferStats { events: waiting as u64, ..BufferStats::default() }
     }
 
