@@ -201,7 +201,7 @@ fn over_changes_of_rate_batches_and_retries_everybody_keeps_their_order_amid_fai
         eventually("events are delivered", || delivered() > before + 10);
         let limits = format!(
             "customerio:\n  rate_limit: {{ requests_per_second: {} }}\n  batch: {{ max_items: {}, linger: {}ms }}\n",
-            100 * n,
+            200 * n,
             1 + n % 4,
             n % 3,
         );

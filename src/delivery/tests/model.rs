@@ -257,12 +257,13 @@ impl World {
         let ill =
             |name: &Name| self.poisoned && self.planned(*name).keys.iter().any(|k| ILL.contains(k));
         let ill: Vec<bool> = names.iter().map(ill).collect();
-        let kind = if ill.contains(&true) && calm { 100 } else { kind };
+        let kind = if ill.contains(&true) && (calm || kind > 7) { 100 } else { kind };
         let reply = match kind {
             100 if matches!(self.plan.poison, Poison::Fails) => again("http_500"),
             100 => Reply::Items(
                 ill.iter()
                     .map(|ill| match self.plan.poison {
+                        _ if !ill && !calm && self.random.bool() => Verdict::Again,
                         _ if !ill => Verdict::Delivered,
                         Poison::Unknown => Verdict::Unknown,
                         _ => Verdict::Later(refusal()),
