@@ -52,7 +52,10 @@ pub use load::LoadMode;
 pub use mapping::MappingConfig;
 pub use process::{AdminConfig, LogConfig, LogFormat, LogLevel};
 pub use schema::schema;
-pub use source::{Ack, IpNetwork, RudderStackConfig, SourceConfig, StdinConfig, WriteKey};
+pub use source::{
+    Ack, HttpConfig, IpNetwork, RudderStackConfig, SourceConfig, StdinConfig, TlsConfig,
+    VectorConfig, WriteKey,
+};
 pub use store::{
     BufferConfig, BufferKind, DeadLettersConfig, DeadLettersFull, OnCorruption, WhenFull,
 };

@@ -13,6 +13,7 @@ mod durable;
 mod faults;
 mod help;
 mod hostile;
+mod http_source;
 mod kills;
 mod law;
 mod lifecycle;

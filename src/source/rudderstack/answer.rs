@@ -9,6 +9,7 @@ use http_body_util::Full;
 
 use crate::event::split::Unsplit;
 use crate::source::Refused;
+use crate::source::body::Unread;
 
 /// What the gateway answers with.
 pub type Answer = Response<Full<Bytes>>;
@@ -100,6 +101,18 @@ impl From<Refused> for Refusal {
         match refused {
             Refused::Full(after) => Self::Unavailable(after),
             Refused::Closed | Refused::Unavailable => Self::Unavailable(Duration::from_secs(5)),
+        }
+    }
+}
+
+impl From<Unread> for Refusal {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Full(after) => Self::Unavailable(after),
+            Unread::BrokenOff | Unread::TooSlow => Self::Unreadable,
+            Unread::BrokenCoding => Self::BrokenEncoding,
+            Unread::UnknownCoding => Self::UnknownEncoding,
+            Unread::TooLarge => Self::TooLarge,
         }
     }
 }
