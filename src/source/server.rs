@@ -224,9 +224,14 @@ impl<R: Respond> Connection<R> {
             let end = tokio::select! {
                 ended = connection.as_mut() => break ended,
                 _ = stop.wait_for(|stop| *stop), if !ending => true,
-                _ = look.tick(), if !ending => {
+                _ = look.tick() => {
                     let before = std::mem::replace(&mut rested, work.rests_after());
-                    rested.is_some() && before == rested
+                    let rests = rested.is_some() && before == rested;
+                    if rests && ending {
+                        // It was asked to go, and does not: its HTTP/2 never began, perhaps.
+                        break Ok(());
+                    }
+                    rests
                 }
             };
             if end {

@@ -24,3 +24,4 @@ mod replay;
 mod sdk;
 mod support;
 mod v1;
+mod vector_source;
