@@ -11,6 +11,7 @@ pub mod read;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -48,6 +49,8 @@ pub struct DeadLetter {
 #[derive(Debug)]
 pub struct DeadLetters {
     files: Arc<Mutex<files::Files>>,
+    /// Bounds of size and age that hold from the next write, apart from what a write locks.
+    bounds: Mutex<(u64, Duration)>,
 }
 
 impl DeadLetters {
@@ -58,7 +61,14 @@ impl DeadLetters {
     /// I/O errors of creating or listing the folder.
     pub fn open(data_dir: &Path, config: &DeadLettersConfig) -> std::io::Result<Self> {
         let files = files::Files::open(data_dir.join(&config.dir), config)?;
-        Ok(Self { files: Arc::new(Mutex::new(files)) })
+        let bounds = Mutex::new((config.max_size, config.max_age));
+        Ok(Self { files: Arc::new(Mutex::new(files)), bounds })
+    }
+
+    /// Takes over `max_size` and `max_age`, from the next write. Folder and `when_full` stay.
+    pub fn retune(&self, config: &DeadLettersConfig) {
+        *self.bounds.lock().unwrap_or_else(PoisonError::into_inner) =
+            (config.max_size, config.max_age);
     }
 
     /// Writes letters and returns when they are durable.
@@ -74,13 +84,16 @@ impl DeadLetters {
     /// be written a second time.
     pub async fn write(&self, letters: Vec<DeadLetter>) -> std::io::Result<()> {
         let files = Arc::clone(&self.files);
+        let (max_size, max_age) = *self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
         let write = move || {
             let now = Utc::now();
             let mut text = Vec::new();
             for letter in &letters {
                 line::write(&mut text, letter, now);
             }
-            files.lock().unwrap_or_else(PoisonError::into_inner).append(&text, now)
+            let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
+            files.set_bounds(max_size, max_age);
+            files.append(&text, now)
         };
         // The text of a panic may hold what is in a letter.
         let panicked = |_| std::io::Error::other("writing dead letters ended in a defect");
@@ -89,4 +102,4 @@ impl DeadLetters {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

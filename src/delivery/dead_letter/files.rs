@@ -66,6 +66,11 @@ impl Files {
         })
     }
 
+    /// Takes other bounds, which hold from the next write.
+    pub fn set_bounds(&mut self, max_size: u64, max_age: Duration) {
+        (self.max_size, self.max_age) = (max_size, max_age);
+    }
+
     /// Appends whole lines durably, or nothing.
     pub fn append(&mut self, lines: &[u8], now: DateTime<Utc>) -> io::Result<()> {
         if lines.is_empty() {
