@@ -121,7 +121,6 @@ impl Courier {
             }
         }
         metering::sent(delivered);
-        metering::failed(rejected);
         if rejected > 0 {
             parcel.culprit();
         }
@@ -172,7 +171,6 @@ impl Courier {
             metering::retry("split");
             parcel.halve(true);
         } else {
-            metering::failed(1);
             parcel.culprit();
             for slot in parcel.parts.pop_front().unwrap_or_default() {
                 self.end(slot, refused(refusal.clone()), now);

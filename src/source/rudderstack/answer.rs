@@ -10,14 +10,17 @@ use http_body_util::Full;
 use crate::event::split::Unsplit;
 use crate::source::Refused;
 
+/// Wait that is asked for while nothing tells how long it takes.
+const LATER: Duration = Duration::from_secs(5);
+
 /// What the gateway answers with.
 pub type Answer = Response<Full<Bytes>>;
 
 /// Why a request is refused as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Too much at once, or the pipeline cannot take the events.
-    Unavailable(Duration),
+    /// The events cannot be taken now; how long the sender should wait.
+    Unavailable(Because, Duration),
     /// No usable Basic user.
     NoKeyInHeader,
     /// A beacon without a key.
@@ -38,11 +41,35 @@ pub enum Refusal {
     Unsplit(Unsplit),
 }
 
+/// Why events cannot be taken now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Because {
+    /// Too many requests, or too many bytes in them, are in work.
+    Overload,
+    /// What was accepted before waits, and there is no room for more.
+    BufferFull,
+    /// The events cannot be stored.
+    BufferUnavailable,
+    /// The process stops.
+    Stopping,
+}
+
+impl Because {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Overload => "overload",
+            Self::BufferFull => "buffer_full",
+            Self::BufferUnavailable => "buffer_unavailable",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
 impl Refusal {
     /// Returns the label of the metric.
     pub fn label(self) -> &'static str {
         match self {
-            Self::Unavailable(_) => "unavailable",
+            Self::Unavailable(because, _) => because.label(),
             Self::NoKeyInHeader | Self::NoKeyInQuery | Self::UnknownKey => "unauthorized",
             Self::Disabled => "source_disabled",
             Self::Unreadable => "body_unreadable",
@@ -55,7 +82,7 @@ impl Refusal {
 
     fn status(self) -> StatusCode {
         match self {
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(..) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoKeyInHeader | Self::NoKeyInQuery | Self::UnknownKey => StatusCode::UNAUTHORIZED,
             Self::Disabled => StatusCode::NOT_FOUND,
             Self::Unreadable => StatusCode::INTERNAL_SERVER_ERROR,
@@ -67,7 +94,7 @@ impl Refusal {
 
     fn text(self) -> &'static str {
         match self {
-            Self::Unavailable(_) => "Service Unavailable\n",
+            Self::Unavailable(..) => "Service Unavailable\n",
             Self::NoKeyInHeader => "failed to read writekey from header\n",
             Self::NoKeyInQuery => "failed to read writekey from query params\n",
             Self::UnknownKey => "invalid write key\n",
@@ -87,7 +114,7 @@ impl Refusal {
     /// Makes the answer.
     pub fn answer(self) -> Answer {
         let mut answer = error(self.status(), self.text());
-        if let Self::Unavailable(after) = self {
+        if let Self::Unavailable(_, after) = self {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
@@ -98,8 +125,9 @@ impl Refusal {
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Full(after) => Self::Unavailable(after),
-            Refused::Closed | Refused::Unavailable => Self::Unavailable(Duration::from_secs(5)),
+            Refused::Full(after) => Self::Unavailable(Because::BufferFull, after),
+            Refused::Closed => Self::Unavailable(Because::Stopping, LATER),
+            Refused::Unavailable => Self::Unavailable(Because::BufferUnavailable, LATER),
         }
     }
 }

@@ -17,7 +17,7 @@ use hyper::body::Body;
 use tokio::time::timeout;
 
 use self::room::Room;
-use super::answer::Refusal;
+use super::answer::{Because, Refusal};
 
 pub use self::room::Held;
 
@@ -122,7 +122,7 @@ impl Bodies {
             return Err(Refusal::TooLarge);
         }
         if !held.take(data.len()) {
-            return Err(Refusal::Unavailable(RETRY_AFTER));
+            return Err(Refusal::Unavailable(Because::Overload, RETRY_AFTER));
         }
         bytes.extend_from_slice(data);
         Ok(())
@@ -228,7 +228,7 @@ mod tests {
             held.push(bodies.read(&headers, Full::new(body.clone()), host(n / 2)).await.unwrap());
         }
         let more = bodies.read(&headers, Full::new(Bytes::from_static(b"x")), host(9)).await;
-        assert_eq!(more.unwrap_err(), Refusal::Unavailable(RETRY_AFTER));
+        assert_eq!(more.unwrap_err(), Refusal::Unavailable(Because::Overload, RETRY_AFTER));
         held.clear();
         bodies.read(&headers, Full::new(body), host(9)).await.unwrap();
     }
@@ -252,6 +252,6 @@ mod tests {
         }
         bodies.read(&headers, Full::new(part.clone()), host(2)).await.unwrap();
         let refused = bodies.read(&headers, Full::new(part.clone()), host(1)).await;
-        assert_eq!(refused.unwrap_err(), Refusal::Unavailable(RETRY_AFTER));
+        assert_eq!(refused.unwrap_err(), Refusal::Unavailable(Because::Overload, RETRY_AFTER));
     }
 }
