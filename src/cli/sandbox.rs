@@ -64,7 +64,8 @@ pub struct SandboxArgs {
     ///   latency:200ms                wait before the request is applied
     ///   latency:200ms,after          wait when it was applied
     ///   latency:p50=20ms,p99=500ms   wait by chance
-    ///   reset:accept                 reset the connection at once
+    ///   reset:accept                 reset the connection at once. Without times= or for= also the
+    ///                                connections to /_sandbox: only a restart ends it
     ///   reset:after-request          apply, then reset the connection: a lost answer
     ///   reset:mid-response           apply, and reset within the answer
     ///   hang                         never answer
