@@ -6,6 +6,8 @@ mod buffer;
 mod completions;
 mod demo;
 mod exit;
+mod health;
+mod import;
 mod init;
 mod map;
 mod output;
@@ -114,12 +116,17 @@ enum Command {
     Map(map::MapArgs),
     /// Look into the buffer while nothing runs
     Buffer(buffer::BufferArgs),
+    /// Ask a running process whether it can accept events
+    #[command(hide = true)]
+    Health(health::HealthArgs),
     /// Start a local Customer.io Track API
     Sandbox(sandbox::SandboxArgs),
     /// Deliver dead letters, through the current scripts
     Replay(replay::ReplayArgs),
     /// Write configuration and scripts into a new folder, to edit them
     Init(init::InitArgs),
+    /// Turn a RudderStack destination's settings into a configuration
+    Import(import::ImportArgs),
     /// Print the JSON Schema of the configuration
     Schema(schema::SchemaArgs),
     /// Print completions for a shell
@@ -150,9 +157,11 @@ fn dispatch(command: Command, globals: &Globals) -> ExitCode {
         Command::Test(args) => test::run(args, globals),
         Command::Map(args) => map::run(args, globals),
         Command::Buffer(args) => buffer::run(args, globals),
+        Command::Health(args) => health::run(args, globals),
         Command::Sandbox(args) => sandbox::run(args),
         Command::Replay(args) => replay::run(args, globals),
         Command::Init(args) => init::run(args, globals),
+        Command::Import(args) => import::run(args, globals),
         Command::Schema(args) => schema::run(args, globals),
         Command::Completions(args) => completions::run(args, globals),
     }

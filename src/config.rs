@@ -44,13 +44,18 @@ use source::Source;
 pub use change::Changes;
 pub use consent::{ConsentConfig, ConsentRule, DecideBy, Strategy, Unknown};
 pub use credential::Credential;
-pub use customerio::{BatchConfig, CustomerIoConfig, Ordering, Region, RetryConfig, StatusPattern};
+pub use customerio::{
+    Api, BatchConfig, CustomerIoConfig, Ordering, Region, RetryConfig, StatusPattern,
+};
 pub use filter::{EventListConfig, EventListMode, FilterConfig, Mode, ModeConfig};
 pub use load::LoadMode;
 pub use mapping::MappingConfig;
 pub use process::{AdminConfig, LogConfig, LogFormat, LogLevel};
 pub use schema::schema;
-pub use source::{Ack, IpNetwork, RudderStackConfig, SourceConfig, StdinConfig, WriteKey};
+pub use source::{
+    Ack, HttpConfig, IpNetwork, RudderStackConfig, SourceConfig, StdinConfig, TlsConfig,
+    VectorConfig, WriteKey,
+};
 pub use store::{
     BufferConfig, BufferKind, DeadLettersConfig, DeadLettersFull, OnCorruption, WhenFull,
 };

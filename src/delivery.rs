@@ -26,7 +26,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::buffer::{Buffer, Sequence};
-use crate::config::{BatchConfig, CustomerIoConfig, RetryConfig};
+use crate::config::{Api, BatchConfig, CustomerIoConfig, RetryConfig};
 use crate::diagnostic::Diagnostic;
 use crate::outcome::Outcome;
 
@@ -98,7 +98,8 @@ pub struct Hold {
 
 /// Where batches go; the real one is [`client`], tests have their own.
 pub trait Destination: Send + Sync + std::fmt::Debug {
-    /// Sends `{"batch":[…]}` of the given bodies and reads the answer. `attempt` counts from 0.
+    /// Sends the operations of the given bodies in one request, and reads the answer. `attempt`
+    /// counts from 0.
     fn send(&self, bodies: Vec<bytes::Bytes>, attempt: u32) -> BoxFuture<'_, Reply>;
 
     /// Asks the region endpoint whether the credentials work, after reading those again that come
@@ -133,7 +134,11 @@ impl From<&CustomerIoConfig> for Tuning {
         Self {
             requests_per_second: config.requests_per_second,
             burst: config.burst,
-            batch: config.batch.clone(),
+            batch: match config.api {
+                Api::V2 => config.batch.clone(),
+                // Each operation is a request of its own; `concurrency` makes up for it.
+                Api::V1 => BatchConfig { max_items: 1, ..config.batch.clone() },
+            },
             retry: config.retry.clone(),
         }
     }

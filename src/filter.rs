@@ -123,4 +123,6 @@ fn warn(code: &'static str) {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

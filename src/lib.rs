@@ -63,3 +63,7 @@ pub mod admin;
 
 // The local Customer.io.
 pub mod sandbox;
+
+// What all fuzz tests share.
+#[cfg(test)]
+mod fuzz;

@@ -1,9 +1,14 @@
 //! Where events come from, and the way by which a source hands them in.
 
+mod body;
+pub mod http;
 pub mod intake;
 pub mod rudderstack;
+mod server;
 pub mod stdin;
 pub mod submit;
+pub mod tls;
+pub mod vector;
 
 use std::sync::Arc;
 
@@ -16,6 +21,9 @@ use crate::outcome::Reason;
 
 pub use intake::{Intake, Receipt, Refused, Summary};
 pub use submit::Submit;
+
+/// Tells whether events can be taken now; asked by probes.
+pub type Health = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// What the pipeline knows of the source of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use rudder_customerio::diagnostic::{Diagnostic, Place};
 use rudder_customerio::mapping::{self, Mapping, Scripts};
 use rudder_customerio::operation::grammar::check_root;
 use rudder_customerio::sink::BUFFER_DIR;
+use rudder_customerio::source::tls::Acceptor;
 
 use super::output::{self, Tone, count};
 use super::probe::Failure;
@@ -39,6 +40,7 @@ pub struct ValidateArgs {
 pub fn run(args: ValidateArgs, globals: &Globals) -> ExitCode {
     let mut checks = Checks { color: globals.color, invalid: 0, failed: 0 };
     let Some(config) = checks.configuration(globals) else { return checks.end() };
+    checks.certificates(&config);
     checks.scripts(&config);
     checks.data_dir(&config.data_dir, &config.dead_letters.dir);
     checks.buffer(&config);
@@ -85,6 +87,21 @@ impl Checks {
                 self.invalid += faults.len();
                 output::report(&faults, self.color);
                 None
+            }
+        }
+    }
+
+    /// Reads the certificates of every listener that has some.
+    fn certificates(&mut self, config: &Config) {
+        let listeners = config.sources.iter().enumerate();
+        for (n, tls) in listeners.filter_map(|(n, source)| Some((n, source.tls()?))) {
+            let key = format!("sources[{n}].tls");
+            match Acceptor::load(tls, &key) {
+                Ok(_) => self.good(&format!("certificates of {key}")),
+                Err(fault) => {
+                    self.invalid += 1;
+                    output::report(&[fault], self.color);
+                }
             }
         }
     }

@@ -66,14 +66,14 @@ fn listeners(config: &Config, tree: &Node, cx: &mut Context<'_>) {
     let mut taken: Vec<(SocketAddr, String)> =
         vec![(config.admin.listen, "admin.listen".to_owned())];
     for (index, source) in config.sources.iter().enumerate() {
-        let SourceConfig::RudderStack(source) = source else { continue };
+        let Some(listen) = source.listen() else { continue };
         let key = format!("sources[{index}].listen");
-        if let Some((_, other)) = taken.iter().find(|(address, _)| meet(*address, source.listen)) {
+        if let Some((_, other)) = taken.iter().find(|(address, _)| meet(*address, listen)) {
             let message = format!("the address is also used by `{other}`");
             let fault = Diagnostic::error("address_in_use", message).help("choose another port");
             cx.fault(tree, &key, fault);
         }
-        taken.push((source.listen, key));
+        taken.push((listen, key));
     }
 }
 
@@ -89,7 +89,7 @@ fn source_types(config: &Config, tree: &Node, cx: &mut Context<'_>) {
             SourceConfig::RudderStack(source) => {
                 source.write_keys.iter().any(|key| key.source_type == source_type)
             }
-            SourceConfig::Stdin(_) => false,
+            SourceConfig::Http(_) | SourceConfig::Vector(_) | SourceConfig::Stdin(_) => false,
         })
     };
     for (index, source) in config.sources.iter().enumerate() {

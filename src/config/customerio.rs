@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::credential::{Credential, Half};
 use super::declare::{Choice, Form, Sect, choice, plain, reference_schema, section};
-use super::form::{BaseUrl, Count, FilePath, Flag, List, Nullable, Period, Size, Text, Word};
+use super::form::{BaseUrl, Count, FilePath, Flag, List, Nullable, Period, Size, Word};
 use super::tree::{Data, Node};
 use crate::diagnostic::Diagnostic;
 
@@ -27,6 +27,9 @@ section! {
         region: Region as Choice = "us",
         /// Base URL instead of the region's, for the sandbox or a proxy: http://127.0.0.1:8090.
         endpoint: Option<http::Uri> as Nullable<BaseUrl> = "null",
+        /// Form of the Track API's requests. `v1`: one request per operation, and screens as events, as
+        /// RudderStack sends them by default.
+        api: Api as Choice = "v2",
         /// Number of the workspace, to pin it: with a key of another one nothing is sent.
         environment_id: Option<i64> as Nullable<Count<1, 9_223_372_036_854_775_807>> = "null",
         /// Whether `run` asks for the account's region at start, which shows a wrong key at once.
@@ -53,8 +56,6 @@ section! {
         retry: RetryConfig as Sect = "{}",
     }
     besides {
-        /// Version of the Track API. `v1` is not supported yet.
-        api: () as Version2 = "v2",
         /// How many requests may be made.
         rate_limit: RateLimit as Sect = "{}",
     }
@@ -74,6 +75,16 @@ choice! {
         Us = "us",
         /// `track-eu.customer.io`.
         Eu = "eu",
+    }
+}
+
+choice! {
+    /// Form of the Track API's requests.
+    pub enum Api {
+        /// One request per operation; objects alone go as batches, since v1 has no form for them.
+        V1 = "v1",
+        /// Batches of operations.
+        V2 = "v2",
     }
 }
 
@@ -174,23 +185,6 @@ impl Form<StatusPattern> for Status {
             { "enum": [ "4xx", "5xx" ] },
             reference_schema(),
         ] })
-    }
-}
-
-/// The version of the API: only `v2` for now.
-struct Version2;
-
-impl Form<()> for Version2 {
-    fn decode(node: &Node, cx: &mut Context<'_>) -> Option<()> {
-        match <Text as Form<String>>::decode(node, cx)?.as_str() {
-            "v2" => Some(()),
-            "v1" => cx.not_yet(node.at, "the API version `v1`", "use v2"),
-            _ => cx.error(node.at, "unknown_value", "expected `v2`", ""),
-        }
-    }
-
-    fn schema() -> Value {
-        json!({ "const": "v2" })
     }
 }
 

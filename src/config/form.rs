@@ -189,22 +189,6 @@ impl<T, F: Form<T>> Form<Option<T>> for Nullable<F> {
     }
 }
 
-/// `null` alone: a key of a later version, which must not be ignored when it says something.
-pub(super) struct NotYet;
-
-impl Form<()> for NotYet {
-    fn decode(node: &Node, cx: &mut Context<'_>) -> Option<()> {
-        match node.data {
-            Data::Null => Some(()),
-            _ => cx.not_yet(node.at, "this key", "leave it out, or write null"),
-        }
-    }
-
-    fn schema() -> Value {
-        json!({ "type": "null" })
-    }
-}
-
 /// Help for a value that YAML did not read as text.
 fn quotes(node: &Node) -> &'static str {
     match node.data {

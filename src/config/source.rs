@@ -1,6 +1,7 @@
 //! `sources`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -9,7 +10,9 @@ use super::context::Context;
 use super::declare::{
     Choice, Compare, Differences, Form, Keys, Sect, Section, choice, plain, section,
 };
-use super::form::{Address, EventPath, Flag, List, Network, NotYet, Nullable, Secret, Size, Word};
+use super::form::{
+    Address, EventPath, FilePath, Flag, List, Network, Nullable, Secret, Size, Word,
+};
 use super::suggest::nearest;
 use super::tree::{Data, Node};
 use crate::diagnostic::Diagnostic;
@@ -19,8 +22,36 @@ use crate::diagnostic::Diagnostic;
 pub enum SourceConfig {
     /// The gateway for RudderStack SDKs.
     RudderStack(RudderStackConfig),
+    /// JSON over HTTP, as Vector, Fluent Bit, or curl send it.
+    Http(HttpConfig),
+    /// Vector's own protocol.
+    Vector(VectorConfig),
     /// NDJSON on standard input.
     Stdin(StdinConfig),
+}
+
+impl SourceConfig {
+    /// Returns the address on which the source listens, if it does.
+    #[must_use]
+    pub fn listen(&self) -> Option<SocketAddr> {
+        match self {
+            Self::RudderStack(source) => Some(source.listen),
+            Self::Http(source) => Some(source.listen),
+            Self::Vector(source) => Some(source.listen),
+            Self::Stdin(_) => None,
+        }
+    }
+
+    /// Returns the certificates of a source that listens with TLS.
+    #[must_use]
+    pub fn tls(&self) -> Option<&TlsConfig> {
+        match self {
+            Self::RudderStack(source) => source.tls.as_ref(),
+            Self::Http(source) => source.tls.as_ref(),
+            Self::Vector(source) => source.tls.as_ref(),
+            Self::Stdin(_) => None,
+        }
+    }
 }
 
 impl Compare for SourceConfig {
@@ -29,8 +60,12 @@ impl Compare for SourceConfig {
     fn compare(&self, other: &Self, found: &mut Differences) {
         match (self, other) {
             (Self::RudderStack(one), Self::RudderStack(other)) => one.compare(other, found),
+            (Self::Http(one), Self::Http(other)) => one.compare(other, found),
+            (Self::Vector(one), Self::Vector(other)) => one.compare(other, found),
             (Self::Stdin(one), Self::Stdin(other)) => one.compare(other, found),
-            (Self::RudderStack(_), _) | (Self::Stdin(_), _) => found.below_key("type", &0, &1_u16),
+            (Self::RudderStack(_) | Self::Http(_) | Self::Vector(_) | Self::Stdin(_), _) => {
+                found.below_key("type", &0, &1_u16);
+            }
         }
     }
 }
@@ -60,10 +95,8 @@ section! {
         /// Networks whose `X-Forwarded-For` is believed. An empty list believes everybody's, as
         /// RudderStack does.
         trusted_proxies: Vec<IpNetwork> as List<Network> = "[]",
-    }
-    besides {
-        /// Certificates for HTTPS. Not supported yet: must be null.
-        tls: () as NotYet = "null",
+        /// Certificates for HTTPS. Null: plain HTTP.
+        tls: Option<TlsConfig> as Nullable<Sect> = "null",
     }
     refused {
         "event_path" => "SDKs send events as they are; leave the key out",
@@ -100,6 +133,67 @@ section! {
 }
 
 section! {
+    /// Certificates of a listener. The files are read again when they change.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct TlsConfig {
+        /// PEM file with the listener's certificate, followed by those between it and its root.
+        cert_file: PathBuf as FilePath = required,
+        /// PEM file with the private key of the certificate.
+        key_file: PathBuf as FilePath = required,
+        /// PEM file with the authorities of which clients must show a certificate. Null: clients need
+        /// none.
+        client_ca_file: Option<PathBuf> as Nullable<FilePath> = "null",
+    }
+}
+
+section! {
+    /// `type: http`: events as a JSON object, an array, `{"batch": [ … ]}`, or NDJSON in the body of a
+    /// `POST` or `PUT` to any path; plain or as gzip, zstd, deflate, or snappy.
+    #[derive(Clone, Debug)]
+    pub struct HttpConfig {
+        /// Address to listen on: an IP address and a port.
+        listen: SocketAddr as Address = "127.0.0.1:8081",
+        /// What senders must present: as a Bearer token, or as the user or the password of Basic. Null
+        /// asks for nothing, which is allowed on loopback only.
+        token: Option<SecretString> as Nullable<Secret> = "null",
+        /// Where in each element the event is, such as `.message`, as an object or as JSON text. Null:
+        /// the element itself.
+        event_path: Option<Vec<String>> as Nullable<EventPath> = "null",
+        /// When a request is answered. `delivered` makes the sender wait for Customer.io.
+        ack: Ack as Choice = "buffered",
+        /// Largest body of a request after unpacking, in bytes.
+        max_body: u64 as Size<1_024, 1_073_741_824> = "104857600",
+        /// Certificates for HTTPS. Null: plain HTTP.
+        tls: Option<TlsConfig> as Nullable<Sect> = "null",
+    }
+    skipped { "type" }
+    checked by strangers
+}
+
+section! {
+    /// `type: vector`: the gRPC protocol of Vector's `vector` sink. It carries no token: who may send is
+    /// a matter of the network, or of client certificates.
+    #[derive(Clone, Debug)]
+    pub struct VectorConfig {
+        /// Address to listen on: an IP address and a port.
+        listen: SocketAddr as Address = "127.0.0.1:6000",
+        /// Where in each log event the event is, such as `.message`, as an object or as JSON text. Null:
+        /// the log event itself.
+        event_path: Option<Vec<String>> as Nullable<EventPath> = "null",
+        /// When a request is answered. `delivered` makes the sender wait for Customer.io.
+        ack: Ack as Choice = "buffered",
+        /// Largest message after unpacking, in bytes. Vector drops what is refused for its size.
+        max_body: u64 as Size<1_024, 1_073_741_824> = "104857600",
+        /// Certificates for TLS. Null: plain HTTP/2.
+        tls: Option<TlsConfig> as Nullable<Sect> = "null",
+    }
+    refused {
+        "token" => "Vector's protocol carries no token; ask for certificates with tls.client_ca_file",
+    }
+    skipped { "type" }
+}
+
+section! {
     /// `type: stdin`: NDJSON on standard input. The process ends when the input ends and everything is
     /// settled.
     #[derive(Clone, Debug, Default)]
@@ -112,8 +206,8 @@ section! {
 }
 
 /// Names of the source types that this version has, and of those that later ones will have.
-const TYPES: [&str; 2] = ["rudderstack", "stdin"];
-const LATER: [&str; 3] = ["http", "vector", "kafka"];
+const TYPES: [&str; 4] = ["rudderstack", "http", "vector", "stdin"];
+const LATER: [&str; 1] = ["kafka"];
 
 /// One element of `sources`.
 pub(super) struct Source;
@@ -129,26 +223,28 @@ impl Form<SourceConfig> for Source {
                 node.at,
                 "missing_key",
                 message,
-                "write type: rudderstack or type: stdin",
+                "write type: rudderstack, or http, vector, stdin",
             );
         };
         let name = cx.below_key("type", |cx| <Word as Form<String>>::decode(written, cx))?;
         let keys = &mut Keys::new(node);
         match name.as_str() {
             "rudderstack" => RudderStackConfig::from_keys(keys, cx).map(SourceConfig::RudderStack),
+            "http" => HttpConfig::from_keys(keys, cx).map(SourceConfig::Http),
+            "vector" => VectorConfig::from_keys(keys, cx).map(SourceConfig::Vector),
             "stdin" => StdinConfig::from_keys(keys, cx).map(SourceConfig::Stdin),
             other => cx.below_key("type", |cx| match LATER.iter().find(|later| **later == other) {
                 Some(later) => cx.not_yet(
                     written.at,
                     &format!("the source type `{later}`"),
-                    "use rudderstack or stdin",
+                    "use rudderstack, http, vector, or stdin",
                 ),
                 None => {
                     let help = match nearest(other, TYPES) {
                         Some(meant) => format!("did you mean `{meant}`?"),
                         None => String::new(),
                     };
-                    let message = "expected one of `rudderstack`, `stdin`";
+                    let message = "expected one of `rudderstack`, `http`, `vector`, `stdin`";
                     cx.error(written.at, "unknown_value", message, &help)
                 }
             }),
@@ -162,9 +258,11 @@ impl Form<SourceConfig> for Source {
             schema["required"] = json!(["type"]);
             schema
         };
-        let [rudderstack, stdin] = TYPES;
+        let [rudderstack, http, vector, stdin] = TYPES;
         json!({ "oneOf": [
             of(rudderstack, RudderStackConfig::describe()),
+            of(http, HttpConfig::describe()),
+            of(vector, VectorConfig::describe()),
             of(stdin, StdinConfig::describe()),
         ] })
     }
@@ -188,5 +286,15 @@ fn gateway(source: &RudderStackConfig, node: &Node, cx: &mut Context<'_>) {
                 .help("keep one of the two entries");
             cx.fault(node, &format!("write_keys[{index}].key"), fault);
         }
+    }
+}
+
+/// Checks that strangers need a token.
+fn strangers(source: &HttpConfig, node: &Node, cx: &mut Context<'_>) {
+    if source.token.is_none() && !source.listen.ip().is_loopback() {
+        let message = "a token is required, since `listen` is not a loopback address";
+        let fault = Diagnostic::error("token_required", message)
+            .help("set `token`, or listen on 127.0.0.1");
+        cx.fault(node, "token", fault);
     }
 }

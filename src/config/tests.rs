@@ -204,18 +204,9 @@ log: { level: info, format: json }
 drain_timeout: 30s
 "#;
     insta::assert_snapshot!(said(text), @r"
-    error[not_yet_supported]: the source type `http` is not yet supported
-      --> c.yaml:11:13 (sources[1].type)
-      = help: use rudderstack or stdin
-    error[not_yet_supported]: the source type `vector` is not yet supported
-      --> c.yaml:12:13 (sources[2].type)
-      = help: use rudderstack or stdin
     error[not_yet_supported]: the source type `kafka` is not yet supported
       --> c.yaml:13:13 (sources[3].type)
-      = help: use rudderstack or stdin
-    error[not_yet_supported]: the API version `v1` is not yet supported
-      --> c.yaml:38:8 (customerio.api)
-      = help: use v2
+      = help: use rudderstack, http, vector, or stdin
     ");
 }
 
@@ -250,7 +241,7 @@ log:
     error[unknown_key]: there is no key `dat_dir` here
       --> c.yaml:1:1 (dat_dir)
       = help: did you mean `data_dir`?
-    error[unknown_value]: expected one of `rudderstack`, `stdin`
+    error[unknown_value]: expected one of `rudderstack`, `http`, `vector`, `stdin`
       --> c.yaml:3:11 (sources[0].type)
       = help: did you mean `rudderstack`?
     error[bad_address]: this is not an IP address and a port
@@ -654,4 +645,36 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn listeners_need_a_token_off_loopback_both_files_of_tls_and_an_own_address() {
+    insta::assert_snapshot!(said(&format!(
+        "{CUSTOMERIO}sources:
+  - {{ type: http, listen: 0.0.0.0:1 }}
+  - {{ type: http, listen: 0.0.0.0:2, token: x, tls: {{ cert_file: c, key: k }} }}
+  - {{ type: vector, listen: 127.0.0.1:3, token: x, event_path: message }}
+"
+    )), @r#"
+    error[token_required]: a token is required, since `listen` is not a loopback address
+      --> c.yaml:3:5 (sources[0].token)
+      = help: set `token`, or listen on 127.0.0.1
+    error[missing_key]: the key `key_file` is required here
+      --> c.yaml:4:53 (sources[1].tls.key_file)
+    error[unknown_key]: there is no key `key` here
+      --> c.yaml:4:69 (sources[1].tls.key)
+      = help: known keys here: cert_file, key_file, client_ca_file
+    error[not_yet_supported]: `token` here is not yet supported
+      --> c.yaml:5:42 (sources[2].token)
+      = help: Vector's protocol carries no token; ask for certificates with tls.client_ca_file
+    error[bad_path]: this is not a path
+      --> c.yaml:5:64 (sources[2].event_path)
+      = help: begin with a dot, and write other than letters, digits, and _ in quotes: .a."b-c"
+    "#);
+    assert_eq!(
+        codes(&format!(
+            "{CUSTOMERIO}sources: [ {{ type: http }}, {{ type: vector, listen: 127.0.0.1:8081 }} ]"
+        )),
+        ["address_in_use"]
+    );
 }

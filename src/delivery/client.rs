@@ -1,4 +1,4 @@
-//! The way to Customer.io: HTTP over TLS, one request per batch.
+//! The way to Customer.io: HTTP over TLS, one request per batch, or per operation with v1.
 //!
 //! Redirects are never followed, since requests hold personal data and one region's host must not
 //! see another region's. What an answer means is decided in [`super::reply`]; what a broken
@@ -11,6 +11,7 @@ mod current;
 mod endpoint;
 mod failure;
 mod outgoing;
+mod v1;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,8 +27,8 @@ use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::reply::{self, Failure, Policy};
-use super::{Destination, Hold, Reply, batch, metering};
-use crate::config::{CustomerIoConfig, Region};
+use super::{Destination, Hold, Reply, metering};
+use crate::config::{Api, CustomerIoConfig, Region};
 use crate::diagnostic::Diagnostic;
 
 pub use account::{Account, ProbeError};
@@ -48,6 +49,7 @@ type Http = hyper_util::client::legacy::Client<Dialer, Outgoing>;
 /// A client of one workspace's Track API.
 pub struct Client {
     http: Http,
+    api: Api,
     batch_uri: Uri,
     account_uri: Uri,
     timeout: Duration,
@@ -103,6 +105,7 @@ impl Client {
             .build(Dialer::new(tls, config.connect_timeout));
         Ok(Self {
             http,
+            api: config.api,
             batch_uri,
             account_uri,
             timeout: config.timeout,
@@ -169,16 +172,16 @@ impl Client {
 
     async fn deliver(&self, bodies: Vec<Bytes>, attempt: u32) -> Reply {
         let items = bodies.len();
-        let body = batch::body(&bodies);
+        let form = self.form(&bodies);
         drop(bodies);
-        let post = |current: &Snapshot, body| {
-            self.exchange(request(current, Method::POST, self.batch_uri.clone(), body, attempt))
+        let post = |current: &Snapshot, form: v1::Form| {
+            self.exchange(request(current, form.method, form.uri, form.body, attempt))
         };
         let mut current = self.current.get();
         if let Err(reply) = self.confirm(&current).await {
             return reply;
         }
-        let (mut result, mut doubtful) = post(&current, body.clone()).await;
+        let (mut result, mut doubtful) = post(&current, form.clone()).await;
         // Nothing of a request without right was applied. If the key was rotated meanwhile, the
         // same request goes again by the new one, and nobody has to wait for a probe.
         if result.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED)
@@ -189,7 +192,7 @@ impl Client {
                 return in_doubt(doubtful, reply);
             }
             let again;
-            (result, again) = post(&current, body).await;
+            (result, again) = post(&current, form.clone()).await;
             doubtful |= again;
         }
         let policy = &current.policy;
@@ -199,7 +202,13 @@ impl Client {
                 Failure::Unreadable.reply(policy)
             }
             Ok(Answer { status, headers, body, .. }) => {
-                reply::classify(policy, status, &headers, &body, items, SystemTime::now())
+                let now = SystemTime::now();
+                let reply = reply::classify(policy, status, &headers, &body, items, now);
+                if form.alone {
+                    self.reply_alone(&current, status, &body, reply).await
+                } else {
+                    reply
+                }
             }
         };
         in_doubt(doubtful, reply)

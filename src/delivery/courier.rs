@@ -35,7 +35,7 @@ use super::parcel::{Parcel, Shelf};
 use super::progress::{Ended, Ending, Events, Load};
 use super::retry::{Gate, Holding, WorkingTime};
 use super::settling::Settling;
-use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace};
+use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace, Tuning};
 use crate::buffer::{Buffer, Sequence, Stored};
 use crate::config::{BatchConfig, CustomerIoConfig, RetryConfig};
 use crate::outcome::Outcome;
@@ -92,6 +92,8 @@ pub struct Courier {
     /// Since when something has been ready to travel.
     lingering: Option<Instant>,
     shelf: Shelf,
+    /// Those that fail while others pass.
+    suspects: Shelf,
 
     flights: JoinSet<Landing>,
     under_way: HashMap<Id, Flight>,
@@ -105,6 +107,8 @@ pub struct Courier {
     last_failure: &'static str,
     /// Whether the last request that tried was a new batch.
     try_new: bool,
+    /// Counts requests, so that suspects get their share and no more.
+    turn: usize,
     holding: Holding,
     probing: Option<BoxFuture<'static, Result<(), Hold>>>,
     /// Whether the credentials are still to be checked before the first request.
@@ -124,10 +128,11 @@ pub struct Courier {
 impl Courier {
     /// Makes the task's state.
     pub fn new(ends: Ends, config: &CustomerIoConfig, pace: Pace, handle: DeliveryHandle) -> Self {
-        let now = Instant::now();
+        let (now, tuning) = (Instant::now(), Tuning::from(config));
         Self {
-            retry: config.retry.clone(),
-            batch: config.batch.clone(),
+            retry: tuning.retry,
+            item_limit: ItemLimit::new(tuning.batch.max_items),
+            batch: tuning.batch,
             concurrency: config.concurrency.max(1),
             workspace_pinned: config.environment_id.is_some(),
             handle,
@@ -135,9 +140,9 @@ impl Courier {
             read_all: false,
             events: Events::default(),
             book: Book::new(config.ordering, config.merge_settle, now),
-            item_limit: ItemLimit::new(config.batch.max_items),
             lingering: None,
             shelf: Shelf::default(),
+            suspects: Shelf::default(),
             flights: JoinSet::new(),
             under_way: HashMap::new(),
             limiter: Limiter::new(config.requests_per_second, config.burst),
@@ -146,6 +151,7 @@ impl Courier {
             gate: Gate::default(),
             last_failure: "",
             try_new: false,
+            turn: 0,
             holding: Holding::new(pace.probe_first, pace.probe_longest),
             probing: None,
             checking: config.check_credentials || config.environment_id.is_some(),
@@ -219,6 +225,7 @@ impl Courier {
         [
             linger,
             self.shelf.due_at(),
+            self.suspects.due_at(),
             self.gate.opens_at(now),
             self.book.next_due(),
             self.limited_until,

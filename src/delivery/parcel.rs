@@ -101,9 +101,10 @@ impl Parcel {
     /// Notes a failure when `successes` requests had succeeded, and returns how long this parcel
     /// itself should wait.
     ///
-    /// Failures without a success in between are the destination's, not the parcel's.
+    /// Failures without a success in between are the destination's, not the parcel's; once it is a
+    /// suspect, each one makes it wait longer.
     pub fn strike(&mut self, successes: u64, config: &RetryConfig) -> Duration {
-        if self.successes != Some(successes) {
+        if self.successes != Some(successes) || self.is_suspect() {
             self.strikes = self.strikes.saturating_add(1);
             self.successes = Some(successes);
         }
@@ -174,6 +175,12 @@ impl Shelf {
         self.operations += parcel.operations();
         self.parcels.insert((at, self.next), parcel);
         self.next += 1;
+    }
+
+    /// Tells whether a parcel is due.
+    #[must_use]
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.due_at().is_some_and(|at| at <= now)
     }
 
     /// Returns when the first parcel is due.

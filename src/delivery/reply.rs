@@ -14,7 +14,7 @@
 //! | 1xx, 404, 405, 411, 415, 426, 501, 505, from 600 on | hold: `protocol` |
 //! | any other 4xx, 400, 413 and 422 included | split, until the culprit stands alone |
 
-mod items;
+pub(super) mod items;
 mod retry_after;
 
 use std::time::SystemTime;
@@ -231,6 +231,6 @@ impl Failure {
 }
 
 #[cfg(test)]
-mod properties;
+mod fuzz;
 #[cfg(test)]
 mod tests;

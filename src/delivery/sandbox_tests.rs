@@ -7,6 +7,7 @@ mod merges;
 mod rotation;
 mod secrets;
 mod tls;
+mod v1;
 mod waiting;
 
 use std::collections::BTreeMap;

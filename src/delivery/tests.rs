@@ -23,6 +23,7 @@ pub(super) fn config() -> CustomerIoConfig {
         api_key: "key".into(),
         region: Region::Us,
         endpoint: None,
+        api: crate::config::Api::V2,
         environment_id: None,
         check_credentials: false,
         allow_insecure: false,
@@ -214,6 +215,14 @@ impl World {
     }
 
     fn start_on(&self, buffer: Arc<dyn Buffer>) -> (DeliveryHandle, tokio::task::JoinHandle<()>) {
+        self.start_between(buffer, Arc::<Fake>::clone(&self.fake))
+    }
+
+    fn start_between(
+        &self,
+        buffer: Arc<dyn Buffer>,
+        destination: Arc<dyn Destination>,
+    ) -> (DeliveryHandle, tokio::task::JoinHandle<()>) {
         let letters = Arc::new(DeadLetters::open(self.dir.path(), &self.letters).unwrap());
         let (ended, dir) = (Arc::clone(&self.ended), self.folder());
         let on_settled: OnSettled = Arc::new(move |sequence, outcome: &Outcome| {
@@ -222,7 +231,6 @@ impl World {
             }
             ended.lock().unwrap().push((sequence, outcome.clone()));
         });
-        let destination: Arc<dyn Destination> = Arc::<Fake>::clone(&self.fake);
         start_paced(buffer, destination, &self.config, letters, on_settled, self.pace.clone())
     }
 
@@ -604,6 +612,62 @@ async fn a_poisoned_operation_makes_only_its_own_person_wait() {
     .await;
     let ended: HashSet<u64> = world.ended.lock().unwrap().iter().map(|(s, _)| s.0).collect();
     assert!(!ended.contains(&1) && !ended.contains(&3));
+    task.abort();
+}
+
+/// Without a share of their own, retries that are always due would leave no request for others.
+#[tokio::test]
+async fn many_poisoned_operations_leave_most_requests_to_the_others() {
+    let poisoned = |name: &String| name.as_bytes()[0].is_ascii_lowercase();
+    let mut world = World::new(Fake::new(move |_, names| {
+        if names.iter().any(poisoned) { again("http_500") } else { delivered(names) }
+    }));
+    (world.config.concurrency, world.config.batch.max_items) = (1, 1);
+    (world.config.retry.initial, world.config.retry.max) = (Duration::ZERO, Duration::ZERO);
+    let bad: Vec<String> = ('a'..='z').map(String::from).collect();
+    let good: Vec<String> =
+        (0..400).map(|n| format!("{}{n}", ('A'..='Z').nth(n % 26).unwrap())).collect();
+    world.put_each(&bad.iter().chain(&good).map(String::as_str).collect::<Vec<_>>()).await;
+    let (_, task) = world.start();
+    until(|| world.counts().0 == good.len()).await;
+    task.abort();
+    // Three failures make a suspect; until then old and new take turns.
+    let until_suspects = 2 * 3 * bad.len();
+    let requests = world.fake.requests().len();
+    assert!(requests <= until_suspects + good.len() * 4 / 3 + 20, "{requests} requests");
+}
+
+/// Never answers a request with `h` in it, and all others at once.
+#[derive(Debug, Default)]
+struct Hanging;
+
+impl Destination for Hanging {
+    fn send(&self, bodies: Vec<Bytes>, _attempt: u32) -> BoxFuture<'_, Reply> {
+        async move {
+            if bodies.iter().any(|body| body.starts_with(b"\"h")) {
+                std::future::pending::<()>().await;
+            }
+            Reply::Items(vec![Verdict::Delivered; bodies.len()])
+        }
+        .boxed()
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), Hold>> {
+        async { Ok(()) }.boxed()
+    }
+}
+
+#[tokio::test]
+async fn without_linger_a_batch_leaves_although_a_request_is_under_way() {
+    let mut world = World::new(Fake::new(|_, names| delivered(names)));
+    world.config.batch.linger = Duration::ZERO;
+    let (_, task) =
+        world.start_between(Arc::<MemoryBuffer>::clone(&world.buffer), Arc::new(Hanging));
+    world.put_each(&["h1"]).await;
+    // Read together they would travel together.
+    until(|| world.buffer.read(1, 1).now_or_never().is_none()).await;
+    world.put_each(&["a1"]).await;
+    until(|| world.counts().0 == 1).await;
     task.abort();
 }
 

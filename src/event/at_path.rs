@@ -8,12 +8,12 @@ use super::decode::{Fault, Reader, invalid};
 use crate::outcome::{Reason, ReasonCode};
 
 /// Returns the JSON text of the event at `path` of the JSON text `raw`: an object that stands
-/// there as a slice, or the content of a text that stands there.
+/// there as a slice, or the content of a text that stands there and begins as an object does.
 ///
 /// # Errors
 ///
 /// `invalid_json` if `raw` is no JSON text, wherever the fault stands; `no_event_at_path` if
-/// neither an object nor a text stands at the path.
+/// neither an object nor such a text stands at the path.
 pub fn at_path(raw: &Bytes, path: &[String]) -> Result<Bytes, Reason> {
     let source = ByteString::try_from(raw.clone())
         .map_err(|error| invalid(Fault { at: error.valid_up_to(), what: "not UTF-8" }))?;
@@ -21,19 +21,32 @@ pub fn at_path(raw: &Bytes, path: &[String]) -> Result<Bytes, Reason> {
     reader.blank();
     let found = find(&mut reader, path, 0).and_then(|found| reader.end().map(|()| found));
     let found = found.map_err(invalid)?.map(|span| span.of(raw)).unwrap_or_default();
-    match found.first() {
-        Some(b'{') => Ok(found),
+    let what = match found.first() {
+        Some(b'{') => return Ok(found),
         Some(b'"') => {
             let found = ByteString::try_from(found).unwrap_or_default();
             let text = Reader::new(&found).string().map_err(invalid)?;
-            Ok(text.into_bytes())
+            if text.trim_ascii_start().starts_with('{') {
+                return Ok(text.into_bytes());
+            }
+            "a text that is no object"
         }
-        other => {
-            let what = if other.is_some() { "neither an object nor a text" } else { "nothing" };
-            let path = path.join(".");
-            Err(Reason::new(ReasonCode::NoEventAtPath, format!("{what} at `.{path}`")))
-        }
-    }
+        Some(_) => "neither an object nor a text",
+        None => "nothing",
+    };
+    Err(Reason::new(ReasonCode::NoEventAtPath, format!("{what} at `{}`", shown(path))))
+}
+
+/// Writes a path as the configuration has it.
+fn shown(path: &[String]) -> String {
+    let bare =
+        |segment: &str| segment.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '@'));
+    let segments = path.iter().map(|segment| match bare(segment) {
+        true => format!(".{segment}"),
+        false => format!(".\"{segment}\""),
+    });
+    let shown: String = segments.collect();
+    if shown.is_empty() { ".".to_owned() } else { shown }
 }
 
 /// Takes the value at this place; returns where the value at `path` in it stands. With duplicate
@@ -87,10 +100,23 @@ mod tests {
             ("[]", "nothing at `.a.b`"),
             (r#"{"a":{"b":[1]}}"#, "neither an object nor a text at `.a.b`"),
             (r#"{"a":{"b":{}},"a":null}"#, "nothing at `.a.b`"),
+            (r#"{"a":{"b":"a line of a log"}}"#, "a text that is no object at `.a.b`"),
+            (r#"{"a":{"b":"[{}]"}}"#, "a text that is no object at `.a.b`"),
+            (r#"{"a":{"b":""}}"#, "a text that is no object at `.a.b`"),
         ] {
             let reason = at(raw, &["a", "b"]).unwrap_err();
             assert_eq!(reason, Reason::new(ReasonCode::NoEventAtPath, detail), "{raw}");
         }
+    }
+
+    #[test]
+    fn a_path_is_shown_as_it_is_written() {
+        let reason = at("{}", &["a", "b.c"]).unwrap_err();
+        assert_eq!(reason.detail.as_deref(), Some("nothing at `.a.\"b.c\"`"));
+        assert_eq!(
+            at("7", &[]).unwrap_err().detail.as_deref(),
+            Some("neither an object nor a text at `.`")
+        );
     }
 
     #[test]

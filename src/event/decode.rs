@@ -254,4 +254,6 @@ fn too_deep() -> Reason {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

@@ -171,8 +171,13 @@ fn by_allowed(answer: &Answer<'_>, rule: Option<Rule<'_>>) -> Decided {
         _ => rule.fixed().unwrap_or(answer.strategy),
     };
     let Some(allowed) = &answer.allowed else {
+        // By whichever strategy a denial counts: nothing was allowed that could outweigh it.
+        let denied = |rule| {
+            is_denied(answer, rule, strategy(rule))
+                || by_denied(answer, Some(rule)).refusal().is_some()
+        };
         return match rule {
-            Some(rule) if is_denied(answer, rule, strategy(rule)) => rule.denied(),
+            Some(rule) if denied(rule) => rule.denied(),
             _ if answer.malformed => Decided::Malformed,
             _ => Decided::NoAllowedIds,
         };

@@ -23,6 +23,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
+/// Path of v2's batches.
+pub const BATCH_PATH: &str = "/api/v2/batch";
+
 /// One request to Customer.io: method, path, and JSON body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -57,7 +60,7 @@ pub fn batch(operations: &[Bytes]) -> Request {
         body.extend_from_slice(operation);
     }
     body.extend_from_slice(b"]}");
-    Request { method: "POST", path: "/api/v2/batch".to_owned(), body: Some(body.into()) }
+    Request { method: "POST", path: BATCH_PATH.to_owned(), body: Some(body.into()) }
 }
 
 type Raw<'a> = Option<&'a RawValue>;

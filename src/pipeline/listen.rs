@@ -7,7 +7,10 @@ use tokio::net::TcpListener;
 
 use crate::config::{Config, SourceConfig, StdinConfig};
 use crate::diagnostic::{Diagnostic, Place};
+use crate::source::http::HttpSource;
 use crate::source::rudderstack::{RudderStackSource, SourceConfigView};
+use crate::source::tls::Acceptor;
+use crate::source::vector::VectorSource;
 
 /// Sources and endpoints that listen, but do not answer yet.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub(super) struct Listeners {
 #[derive(Debug)]
 pub(super) enum Opened {
     RudderStack(Box<RudderStackSource>, SocketAddr),
+    Http(Box<HttpSource>, SocketAddr),
+    Vector(Box<VectorSource>, SocketAddr),
     Stdin(StdinConfig),
 }
 
@@ -37,22 +42,9 @@ impl Listeners {
         let public = SourceConfigView::new(&config.filter, &config.consent);
         let mut sources = Vec::new();
         for (n, source) in config.sources.iter().enumerate() {
-            match source {
-                SourceConfig::RudderStack(gateway) => {
-                    let opened = RudderStackSource::bind(gateway.clone(), public.clone())
-                        .and_then(|source| Ok((source.local_addr()?, source)));
-                    match opened {
-                        Ok((address, source)) => {
-                            sources.push(Opened::RudderStack(Box::new(source), address));
-                        }
-                        Err(error) => faults.push(cannot_listen(
-                            &format!("sources[{n}].listen"),
-                            gateway.listen,
-                            &error,
-                        )),
-                    }
-                }
-                SourceConfig::Stdin(stdin) => sources.push(Opened::Stdin(stdin.clone())),
+            match open(source, n, &public) {
+                Ok(opened) => sources.push(opened),
+                Err(fault) => faults.push(*fault),
             }
         }
         let listen = config.admin.listen;
@@ -67,6 +59,38 @@ impl Listeners {
             _ => Err(faults),
         }
     }
+}
+
+fn open(
+    source: &SourceConfig,
+    n: usize,
+    public: &SourceConfigView,
+) -> Result<Opened, Box<Diagnostic>> {
+    let key = format!("sources[{n}].tls");
+    let tls = source.tls().map(|tls| Acceptor::load(tls, &key)).transpose()?;
+    let opened = match source {
+        SourceConfig::RudderStack(config) => {
+            RudderStackSource::bind(config.clone(), public.clone()).and_then(|source| {
+                let address = source.local_addr()?;
+                Ok(Opened::RudderStack(Box::new(source.with_tls(tls)), address))
+            })
+        }
+        SourceConfig::Http(config) => HttpSource::bind(config.clone(), tls).and_then(|source| {
+            let address = source.local_addr()?;
+            Ok(Opened::Http(Box::new(source), address))
+        }),
+        SourceConfig::Vector(config) => {
+            VectorSource::bind(config.clone(), tls).and_then(|source| {
+                let address = source.local_addr()?;
+                Ok(Opened::Vector(Box::new(source), address))
+            })
+        }
+        SourceConfig::Stdin(stdin) => return Ok(Opened::Stdin(stdin.clone())),
+    };
+    opened.map_err(|error| {
+        let address = source.listen().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+        Box::new(cannot_listen(&format!("sources[{n}].listen"), address, &error))
+    })
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

@@ -8,9 +8,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::listen::Opened;
 use crate::sink::SinkHandle;
-use crate::source::Intake;
-use crate::source::rudderstack::RudderStackSource;
 use crate::source::stdin::{Progress, StdinError, StdinSource};
+use crate::source::{Health, Intake};
 
 /// Tasks of all sources.
 #[derive(Debug)]
@@ -36,14 +35,20 @@ impl Sources {
         };
         for source in opened {
             let (intake, stopped) = (sink.intake().clone(), stopped.clone());
+            let asked = sink.clone();
+            let health: Health = Arc::new(move || asked.unavailable().is_empty());
             match source {
                 Opened::RudderStack(source, address) => {
-                    sources.addresses.push(address);
-                    let sink = sink.clone();
-                    let source =
-                        source.with_health(Arc::new(move || sink.unavailable().is_empty()));
-                    let task = sources.tasks.spawn(gateway(source, intake, stopped));
-                    sources.gateways.push(task);
+                    let source = source.with_health(health);
+                    sources.listener(address, async move { source.run(intake, stopped).await });
+                }
+                Opened::Http(source, address) => {
+                    let source = source.with_health(health);
+                    sources.listener(address, async move { source.run(intake, stopped).await });
+                }
+                Opened::Vector(source, address) => {
+                    let source = source.with_health(health);
+                    sources.listener(address, async move { source.run(intake, stopped).await });
                 }
                 Opened::Stdin(config) => {
                     let source = StdinSource::new(config);
@@ -53,6 +58,16 @@ impl Sources {
             }
         }
         sources
+    }
+
+    /// Starts a source that listens, and that only a stop or a defect ends.
+    fn listener(&mut self, address: SocketAddr, source: impl Future<Output = ()> + Send + 'static) {
+        self.addresses.push(address);
+        let task = self.tasks.spawn(async move {
+            source.await;
+            Ok(())
+        });
+        self.gateways.push(task);
     }
 
     pub(super) fn addresses(&self) -> &[SocketAddr] {
@@ -101,15 +116,6 @@ impl Sources {
         self.tasks.abort_all();
         std::mem::take(&mut self.broken)
     }
-}
-
-async fn gateway(
-    source: RudderStackSource,
-    intake: Intake,
-    stopped: watch::Receiver<bool>,
-) -> Result<(), StdinError> {
-    source.run(intake, stopped).await;
-    Ok(())
 }
 
 async fn stdin(

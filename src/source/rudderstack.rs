@@ -10,13 +10,11 @@
 //! nothing else.
 
 mod answer;
-mod body;
 mod client_ip;
 mod cors;
 mod gateway;
 mod keys;
 mod pixel;
-mod server;
 mod source_config;
 
 use std::fmt;
@@ -24,29 +22,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::info;
 
 use self::client_ip::client_ip;
 use self::gateway::Gateway;
-use self::server::Patience;
-use super::Submit;
+use super::server::{self, Limits};
+use super::tls::Acceptor;
+use super::{Health, Submit};
 use crate::config::RudderStackConfig;
 
 pub use self::source_config::SourceConfigView;
-
-/// Connections that may wait to be accepted.
-const BACKLOG: u32 = 1024;
-
-/// Tells whether events can be taken now; asked by `/health`.
-pub type Health = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// A gateway that listens, but does not answer yet.
 pub struct RudderStackSource {
     config: RudderStackConfig,
     view: SourceConfigView,
     listener: TcpListener,
+    tls: Option<Acceptor>,
     health: Health,
 }
 
@@ -69,13 +63,15 @@ impl RudderStackSource {
     ///
     /// Outside of a Tokio runtime.
     pub fn bind(config: RudderStackConfig, public: SourceConfigView) -> io::Result<Self> {
-        let socket =
-            if config.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        #[cfg(unix)]
-        socket.set_reuseaddr(true)?;
-        socket.bind(config.listen)?;
-        let listener = socket.listen(BACKLOG)?;
-        Ok(Self { config, view: public, listener, health: Arc::new(|| true) })
+        let listener = server::listen(config.listen)?;
+        Ok(Self { config, view: public, listener, tls: None, health: Arc::new(|| true) })
+    }
+
+    /// Speaks TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Acceptor>) -> Self {
+        self.tls = tls;
+        self
     }
 
     /// Lets `/health` answer 503 while `health` says no; else it does so at a stop only.
@@ -103,7 +99,8 @@ impl RudderStackSource {
         let (health, stopping) = (self.health, stop.clone());
         let health: Health = Arc::new(move || !*stopping.borrow() && health());
         let gateway = Gateway::new(&self.config, self.view, health, intake);
-        server::serve(self.listener, Arc::new(gateway), stop, Patience::default()).await;
+        let gateway = Arc::new(gateway);
+        server::serve(self.listener, self.tls, gateway, stop, Limits::default()).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::support::{binary, run_with_input};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "demo",
     "run",
     "validate",
@@ -12,6 +12,7 @@ const COMMANDS: [&str; 11] = [
     "sandbox",
     "replay",
     "init",
+    "import",
     "schema",
     "completions",
 ];

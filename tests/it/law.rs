@@ -43,6 +43,8 @@ struct Life {
     seed: u64,
     batch: usize,
     max_items: usize,
+    /// One request per operation, by the Track API v1.
+    v1: bool,
     /// Stop without waiting for deliveries.
     hasty: bool,
 }
@@ -177,14 +179,16 @@ fn consent() -> impl Strategy<Value = Value> {
 
 fn life() -> impl Strategy<Value = Life> {
     let hasty = prop::bool::weighted(0.2);
-    (events(), consent(), faults(), any::<u64>(), 1..40_usize, 1..50_usize, hasty).prop_map(
-        |(events, consent, faults, seed, batch, max_items, hasty)| Life {
+    let v1 = prop::bool::weighted(0.15);
+    (events(), consent(), faults(), any::<u64>(), 1..40_usize, 1..50_usize, (v1, hasty)).prop_map(
+        |(events, consent, faults, seed, batch, max_items, (v1, hasty))| Life {
             events,
             consent,
             faults,
             seed,
             batch,
             max_items,
+            v1,
             hasty,
         },
     )
@@ -197,7 +201,7 @@ fn config(life: &Life, dir: &Path, endpoint: &str) -> Config {
         "consent": life.consent,
         "customerio": {
             "site_id": "site", "api_key": "key", "endpoint": endpoint, "merge_settle": "0s",
-            "check_credentials": false, "timeout": "500ms",
+            "api": if life.v1 { "v1" } else { "v2" }, "check_credentials": false, "timeout": "500ms",
             "rate_limit": {"requests_per_second": 5000, "burst": 100},
             "batch": {"max_items": life.max_items, "linger": "0ms"},
             "retry": {"initial": "1ms", "max": "5ms"},
@@ -262,7 +266,11 @@ fn model(life: &Life, config: &Config, skip: &BTreeSet<String>) -> BTreeMap<Stri
                 continue;
             }
             for operation in &prepared.operations {
-                let item = serde_json::from_slice(&operation.body).unwrap();
+                let mut item: Value = serde_json::from_slice(&operation.body).unwrap();
+                // RudderStack's v1 form sends screens as events, and so does ours.
+                if life.v1 && item["action"] == "screen" {
+                    item["action"] = json!("event");
+                }
                 // What the rules refuse is refused there as well, and is among the rejected.
                 workspace.accept(Received::at(now), item).unwrap();
             }
@@ -364,6 +372,7 @@ fn life_to_replay() -> Option<Life> {
         seed: life["seed"].as_u64().unwrap(),
         batch: number("batch"),
         max_items: number("max_items"),
+        v1: life["v1"] == true,
         hasty: false,
     })
 }
@@ -372,7 +381,7 @@ impl Life {
     fn to_json(&self) -> Value {
         json!({
             "events": self.events, "consent": self.consent, "faults": self.faults, "seed": self.seed,
-            "batch": self.batch, "max_items": self.max_items,
+            "batch": self.batch, "max_items": self.max_items, "v1": self.v1,
         })
     }
 }

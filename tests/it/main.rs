@@ -4,6 +4,7 @@
 
 mod architecture;
 mod demo;
+mod deployment;
 mod disk_failing;
 #[cfg(target_os = "linux")]
 mod disk_full;
@@ -12,6 +13,7 @@ mod durable;
 mod faults;
 mod help;
 mod hostile;
+mod http_source;
 mod kills;
 mod law;
 mod lifecycle;
@@ -21,3 +23,4 @@ mod reload;
 mod replay;
 mod sdk;
 mod support;
+mod v1;

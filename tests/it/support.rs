@@ -288,9 +288,17 @@ impl Stack {
 
     /// Starts both processes and waits until they answer.
     pub fn start_with_sandbox(more: &str, sandbox_args: &[&str]) -> Self {
+        Self::start_whole("", more, sandbox_args)
+    }
+
+    fn start_whole(source: &str, more: &str, sandbox_args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let (gateway, admin, sandbox) = (free_address(), free_address(), free_address());
         let config = write_config(dir.path(), gateway, admin, &format!("http://{sandbox}"), more);
+        // The sources end where `admin` begins.
+        let text = fs::read_to_string(&config).expect("read the configuration");
+        let text = text.replacen("admin:", &format!("{source}admin:"), 1);
+        fs::write(&config, text).expect("write the configuration");
         let listen = sandbox.to_string();
         let mut args = vec!["sandbox", "--listen", &listen];
         args.extend_from_slice(sandbox_args);
@@ -299,6 +307,11 @@ impl Stack {
         let stack = Self { dir, gateway, admin, sandbox, run, _sandbox_process };
         stack.wait_ready();
         stack
+    }
+
+    /// As [`Stack::start`], with further elements of `sources` as YAML.
+    pub fn start_with_source(source: &str, more: &str) -> Self {
+        Self::start_whole(source, more, &[])
     }
 
     pub fn wait_ready(&self) {

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::{LoadMode, schema};
 
-/// Each key with two valid values. `(stdin)` marks keys of that type of source.
+/// Each key with two valid values. `(stdin)` marks keys of that type of source; a source without a mark
+/// is a gateway.
 fn values() -> Vec<(&'static str, Value, Value)> {
     let networks = |text: &str| json!([text]);
     vec![
@@ -20,6 +21,24 @@ fn values() -> Vec<(&'static str, Value, Value)> {
         ("sources[0].ack", json!("buffered"), json!("delivered")),
         ("sources[0].max_body", json!(4096), json!(4097)),
         ("sources[0].trusted_proxies", networks("10.0.0.0/8"), networks("10.0.0.0/9")),
+        ("sources[0].tls.cert_file", json!("a"), json!("b")),
+        ("sources[0].tls.key_file", json!("a"), json!("b")),
+        ("sources[0].tls.client_ca_file", json!("a"), json!("b")),
+        ("sources[0](http).listen", json!("127.0.0.1:1"), json!("127.0.0.1:2")),
+        ("sources[0](http).token", json!("s3cret-a"), json!("s3cret-b")),
+        ("sources[0](http).event_path", json!(".a"), json!(".b")),
+        ("sources[0](http).ack", json!("buffered"), json!("delivered")),
+        ("sources[0](http).max_body", json!(4096), json!(4097)),
+        ("sources[0](http).tls.cert_file", json!("a"), json!("b")),
+        ("sources[0](http).tls.key_file", json!("a"), json!("b")),
+        ("sources[0](http).tls.client_ca_file", json!("a"), json!("b")),
+        ("sources[0](vector).listen", json!("127.0.0.1:1"), json!("127.0.0.1:2")),
+        ("sources[0](vector).event_path", json!(".a"), json!(".b")),
+        ("sources[0](vector).ack", json!("buffered"), json!("delivered")),
+        ("sources[0](vector).max_body", json!(4096), json!(4097)),
+        ("sources[0](vector).tls.cert_file", json!("a"), json!("b")),
+        ("sources[0](vector).tls.key_file", json!("a"), json!("b")),
+        ("sources[0](vector).tls.client_ca_file", json!("a"), json!("b")),
         ("sources[0](stdin).event_path", json!(".a"), json!(".b")),
         ("filter.mode", json!("cloud"), json!({ "web": "device", "default": "cloud" })),
         ("filter.integration_names", json!(["a"]), json!(["b"])),
@@ -78,16 +97,26 @@ fn values() -> Vec<(&'static str, Value, Value)> {
     ]
 }
 
+/// The type of the source that a mark names, and the path without it.
+fn unmarked(path: &str) -> (&'static str, String) {
+    let kinds = ["http", "vector", "stdin"];
+    let marked = kinds.into_iter().find(|kind| path.contains(&format!("({kind})")));
+    let kind = marked.unwrap_or("rudderstack");
+    (kind, path.replace(&format!("({kind})"), ""))
+}
+
 /// A document with one value in it, and with what must stand beside that value.
 fn document(path: &str, value: &Value) -> Config {
-    let path = path.replace("(stdin)", "");
-    let kind = if path.ends_with("event_path") { "stdin" } else { "rudderstack" };
+    let (kind, path) = unmarked(path);
     let mut document = json!({
         "sources": [ { "type": kind } ],
         "customerio": { "site_id": "s", "api_key": "k" },
     });
     if path.contains("write_keys") {
         document["sources"][0]["write_keys"] = json!([ { "key": "k" } ]);
+    }
+    if path.contains(".tls.") {
+        document["sources"][0]["tls"] = json!({ "cert_file": "c", "key_file": "k" });
     }
     if path == "buffer.type" {
         // Its default depends on the type.
@@ -119,10 +148,13 @@ fn keys(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
     let options = options(schema);
     let has_keys = |schema: &Value| schema["properties"].is_object();
     if let Some(properties) = schema["properties"].as_object() {
-        let stdin = schema["properties"]["type"]["const"] == "stdin";
+        let kind = schema["properties"]["type"]["const"].as_str();
+        let mark = match kind {
+            None | Some("rudderstack") => String::new(),
+            Some(kind) => format!("({kind})"),
+        };
         for (key, value) in properties {
             let dot = if path.is_empty() { "" } else { "." };
-            let mark = if stdin { "(stdin)" } else { "" };
             keys(value, &format!("{path}{mark}{dot}{key}"), found);
         }
     } else if let Some(section) = options.iter().find(|option| has_keys(option)) {
@@ -153,7 +185,7 @@ fn a_change_of_any_key_of_the_schema_is_reported_and_only_live_ones_take_effect(
             panic!("`{key}` is new: give it two values here, and say whether it is live");
         };
         let (one, other) = (document(&key, one), document(&key, other));
-        let path = key.replace("(stdin)", "");
+        let (_, path) = unmarked(&key);
         let changes = Changes::between(&one, &one, &other);
         let expected = vec![path.clone()];
         let in_force = one.with_live_keys_of(&other);

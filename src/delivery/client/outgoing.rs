@@ -26,8 +26,13 @@ pub fn request(
     body: Bytes,
     attempt: u32,
 ) -> Request<Outgoing> {
-    let mut request = Request::new(Outgoing::new(body));
-    let length = request.body().len();
+    let outgoing = Outgoing::new(body);
+    let length = outgoing.len();
+    if length == 0 && method != Method::GET {
+        // Nobody tells when a request without a body is written.
+        outgoing.handed_over.store(true, Ordering::Relaxed);
+    }
+    let mut request = Request::new(outgoing);
     *request.uri_mut() = uri;
     let headers = request.headers_mut();
     headers.insert(AUTHORIZATION, current.credentials.authorization());
@@ -35,8 +40,10 @@ pub fn request(
         USER_AGENT,
         HeaderValue::from_static(concat!("rudder-customerio/", env!("CARGO_PKG_VERSION"))),
     );
-    if method == Method::POST {
+    if length > 0 {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    if method == Method::POST || method == Method::PUT {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
     if attempt > 0 {

@@ -14,7 +14,7 @@ impl Courier {
             return;
         }
         // Who has been sent and waits for another try may wait as long as who waits behind it.
-        let parked = self.book.parked() + self.shelf.operations();
+        let parked = self.book.parked() + self.shelf.operations() + self.suspects.operations();
         let moving = self.book.len().saturating_sub(parked);
         let parked = parked + self.settling.waiting();
         let room = self

@@ -12,8 +12,15 @@ use super::super::parcel::Parcel;
 use super::fetching::{Item, fetch_and_send};
 use super::{Courier, Flight};
 
+/// Of so many requests, and of so many places for requests under way, one may belong to operations
+/// that fail while others pass. Retries of many of them would leave nothing for new ones.
+const SUSPECTS_SHARE: usize = 4;
+
 impl Courier {
     pub(super) fn dispatch(&mut self, now: Instant) {
+        if self.book.ready().0 > 0 {
+            self.lingering.get_or_insert(now);
+        }
         while self.flights.len() < self.concurrency && self.may_send(now) && self.take_permit(now) {
             let Some(parcel) = self.choose(now) else { break };
             self.permit = false;
@@ -32,7 +39,7 @@ impl Courier {
         }
     }
 
-    /// Chooses what to send: what was sent before, else a new batch.
+    /// Chooses what to send: what was sent before, else a new batch, else a suspect.
     ///
     /// When only one request may try, old and new take turns: if the old one is itself the cause
     /// of the failures, others must be able to show that the destination works.
@@ -45,7 +52,17 @@ impl Courier {
                 return Some(parcel);
             }
         }
-        self.shelf.take(now).or_else(|| self.fill(now))
+        self.turn = (self.turn + 1) % SUSPECTS_SHARE;
+        if self.turn == 0
+            && let Some(suspect) = self.take_suspect(now)
+        {
+            return Some(suspect);
+        }
+        if let Some(parcel) = self.shelf.take(now) {
+            return Some(parcel);
+        }
+        let batch = if self.is_batch_due(now) { self.fill(now) } else { None };
+        batch.or_else(|| self.take_suspect(now))
     }
 
     fn may_send(&mut self, now: Instant) -> bool {
@@ -54,7 +71,17 @@ impl Courier {
             && !self.letters_abound()
             && self.holding.hold().is_none()
             && self.gate.is_open(now)
-            && (self.shelf.due_at().is_some_and(|at| at <= now) || self.is_batch_due(now))
+            && (self.shelf.is_due(now) || self.is_batch_due(now) || self.may_suspect_go(now))
+    }
+
+    fn may_suspect_go(&self, now: Instant) -> bool {
+        let under_way = || self.under_way.values().filter(|flight| flight.parcel.is_suspect());
+        self.suspects.is_due(now)
+            && under_way().count() < (self.concurrency / SUSPECTS_SHARE).max(1)
+    }
+
+    fn take_suspect(&mut self, now: Instant) -> Option<Parcel> {
+        if self.may_suspect_go(now) { self.suspects.take(now) } else { None }
     }
 
     /// Tells whether so many dead letters wait to become durable that further ones would have no
@@ -142,6 +169,7 @@ impl Courier {
         if at > now {
             self.forget_bodies(parcel.parts.iter().flatten().copied());
         }
-        self.shelf.put(parcel, at);
+        let shelf = if parcel.is_suspect() { &mut self.suspects } else { &mut self.shelf };
+        shelf.put(parcel, at);
     }
 }

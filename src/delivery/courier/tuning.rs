@@ -15,6 +15,7 @@ impl Courier {
         self.working.set_cap(retry.max);
         self.gate.hasten(now + retry.max);
         self.shelf.hasten(now + retry.max);
+        self.suspects.hasten(now + retry.max);
         (self.batch, self.retry) = (batch, retry);
         tracing::info!("Delivery goes on with other limits.");
     }

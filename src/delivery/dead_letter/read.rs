@@ -310,30 +310,30 @@ mod tests {
         assert_eq!((read.at, &*read.source, read.id_input.ms), (None, "s", 7));
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig {
-            cases: std::env::var("FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(256),
-            failure_persistence: None,
-            ..ProptestConfig::default()
-        })]
+    mod fuzz {
+        use super::*;
 
-        #[test]
-        fn no_bytes_make_the_reader_panic(text in proptest::collection::vec(any::<u8>(), 0..400)) {
-            items(&text);
-        }
+        proptest! {
+            #![proptest_config(crate::fuzz::config())]
 
-        #[test]
-        fn no_change_of_a_letter_makes_the_reader_panic(
-            changes in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..8),
-            cut in any::<u16>(),
-        ) {
-            let mut text = format!("{}\n{}\n", letter("a"), letter("b")).into_bytes();
-            for (at, byte) in changes {
-                let at = usize::from(at) % text.len();
-                text[at] = byte;
+            #[test]
+            fn no_bytes_make_the_reader_panic(text in proptest::collection::vec(any::<u8>(), 0..400)) {
+                items(&text);
             }
-            text.truncate(usize::from(cut) % (text.len() * 2));
-            items(&text);
+
+            #[test]
+            fn no_change_of_a_letter_makes_the_reader_panic(
+                changes in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..8),
+                cut in any::<u16>(),
+            ) {
+                let mut text = format!("{}\n{}\n", letter("a"), letter("b")).into_bytes();
+                for (at, byte) in changes {
+                    let at = usize::from(at) % text.len();
+                    text[at] = byte;
+                }
+                text.truncate(usize::from(cut) % (text.len() * 2));
+                items(&text);
+            }
         }
     }
 }

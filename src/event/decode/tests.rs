@@ -24,7 +24,7 @@ fn need(members: &[(&str, Need)]) -> Need {
 }
 
 /// Keeps of a whole value what the decoder would build for `need`.
-fn prune(value: Value, need: &Need) -> Value {
+pub(super) fn prune(value: Value, need: &Need) -> Value {
     match (value, need) {
         (Value::Object(object), Need::Some(_)) => Value::Object(
             object

@@ -147,6 +147,20 @@ fn by_allowed_ids_undecided_ones_are_refused() {
 }
 
 #[test]
+fn without_allowed_ids_a_denial_counts_by_either_strategy() {
+    let rules = ConsentConfig {
+        rules: vec![rule("custom", &["m", "a"], None), rule("p", &["m", "a"], Some(Strategy::And))],
+        ..config(Unknown::Deliver, DecideBy::Allowed)
+    };
+    for provider in ["custom", "p"] {
+        let event = json!({
+            "provider": provider, "deniedConsentIds": ["m"], "resolutionStrategy": "or",
+        });
+        assert_eq!(said(&rules, &event), "generic_denied", "{provider}");
+    }
+}
+
+#[test]
 fn by_allowed_ids_ketch_needs_one_purpose() {
     let ketch = ConsentConfig {
         onetrust_categories: vec![],

@@ -9,6 +9,8 @@ use http_body_util::Full;
 
 use crate::event::split::Unsplit;
 use crate::source::Refused;
+use crate::source::body::Unread;
+use crate::source::server::OVERLOAD;
 
 /// Wait that is asked for while nothing tells how long it takes.
 const LATER: Duration = Duration::from_secs(5);
@@ -19,8 +21,8 @@ pub type Answer = Response<Full<Bytes>>;
 /// Why a request is refused as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The events cannot be taken now; how long the sender should wait.
-    Unavailable(Because, Duration),
+    /// The events cannot be taken now: the label of the metric, and how long to wait.
+    Unavailable(&'static str, Duration),
     /// No usable Basic user.
     NoKeyInHeader,
     /// A beacon without a key.
@@ -41,35 +43,11 @@ pub enum Refusal {
     Unsplit(Unsplit),
 }
 
-/// Why events cannot be taken now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Because {
-    /// Too many requests, or too many bytes in them, are in work.
-    Overload,
-    /// What was accepted before waits, and there is no room for more.
-    BufferFull,
-    /// The events cannot be stored.
-    BufferUnavailable,
-    /// The process stops.
-    Stopping,
-}
-
-impl Because {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Overload => "overload",
-            Self::BufferFull => "buffer_full",
-            Self::BufferUnavailable => "buffer_unavailable",
-            Self::Stopping => "stopping",
-        }
-    }
-}
-
 impl Refusal {
     /// Returns the label of the metric.
     pub fn label(self) -> &'static str {
         match self {
-            Self::Unavailable(because, _) => because.label(),
+            Self::Unavailable(label, _) => label,
             Self::NoKeyInHeader | Self::NoKeyInQuery | Self::UnknownKey => "unauthorized",
             Self::Disabled => "source_disabled",
             Self::Unreadable => "body_unreadable",
@@ -124,10 +102,22 @@ impl Refusal {
 
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Full(after) => Self::Unavailable(Because::BufferFull, after),
-            Refused::Closed => Self::Unavailable(Because::Stopping, LATER),
-            Refused::Unavailable => Self::Unavailable(Because::BufferUnavailable, LATER),
+        let after = match refused {
+            Refused::Full(after) => after,
+            Refused::Closed | Refused::Unavailable => LATER,
+        };
+        Self::Unavailable(refused.label(), after)
+    }
+}
+
+impl From<Unread> for Refusal {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Full(after) => Self::Unavailable(OVERLOAD, after),
+            Unread::BrokenOff | Unread::TooSlow => Self::Unreadable,
+            Unread::BrokenCoding => Self::BrokenEncoding,
+            Unread::UnknownCoding => Self::UnknownEncoding,
+            Unread::TooLarge => Self::TooLarge,
         }
     }
 }

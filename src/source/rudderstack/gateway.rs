@@ -12,19 +12,19 @@ use chrono::Utc;
 use http::header::ORIGIN;
 use http::request::Parts;
 use http::{Method, Request};
+use http_body_util::Full;
 use hyper::body::Body;
-use metrics::{SharedString, counter};
 use tokio::sync::Semaphore;
 use tracing::debug;
 
-use super::answer::{self, Answer, Because, Refusal};
-use super::body::{Bodies, Held};
+use super::answer::{self, Answer, Refusal};
 use super::keys::{self, KeyedSource, Keys};
-use super::{Health, SourceConfigView, client_ip, cors, pixel};
+use super::{SourceConfigView, client_ip, cors, pixel};
 use crate::config::{Ack, IpNetwork, RudderStackConfig};
 use crate::event::split::{Shape, Unsplit, split};
-use crate::source::{Batch, Incoming, Submit};
-use crate::telemetry::names;
+use crate::source::body::{Bodies, Codings, Held, detach};
+use crate::source::server::{self, OVERLOAD, Respond};
+use crate::source::{Batch, Health, Incoming, Submit};
 
 /// Label of the metrics.
 const TYPE: &str = "rudderstack";
@@ -95,6 +95,15 @@ pub struct Gateway<S> {
     submit: S,
 }
 
+impl<S: Submit> Respond for Gateway<S> {
+    const TYPE: &'static str = TYPE;
+    type Body = Full<Bytes>;
+
+    async fn respond(&self, request: Request<hyper::body::Incoming>, peer: IpAddr) -> Answer {
+        self.answer(request, peer).await
+    }
+}
+
 impl<S: Submit> Gateway<S> {
     /// Makes a gateway that hands its events to `submit`.
     pub fn new(
@@ -108,7 +117,7 @@ impl<S: Submit> Gateway<S> {
             view,
             ack: config.ack,
             trusted_proxies: config.trusted_proxies.clone(),
-            bodies: Bodies::new(config.max_body),
+            bodies: Bodies::new(config.max_body, Codings::Gzip),
             requests: Semaphore::new(MAX_REQUESTS),
             health,
             submit,
@@ -160,7 +169,7 @@ impl<S: Submit> Gateway<S> {
         let probe = matches!(endpoint, Endpoint::Health | Endpoint::Version);
         let in_work = self.requests.try_acquire();
         if in_work.is_err() && !probe {
-            return Err(Refusal::Unavailable(Because::Overload, Duration::from_secs(1)));
+            return Err(Refusal::Unavailable(OVERLOAD, Duration::from_secs(1)));
         }
         let query = head.uri.query().unwrap_or_default();
         let (shape, set_type) = match endpoint {
@@ -191,7 +200,8 @@ impl<S: Submit> Gateway<S> {
             Err(Unsplit::Empty) if endpoint == Endpoint::Import => return Ok(answer::ok()),
             events => events.map_err(Refusal::Unsplit)?,
         };
-        detach(&mut events, body);
+        detach(&mut events.iter_mut().collect::<Vec<_>>(), &body);
+        drop(body);
         self.hand_in(source, events, set_type, head, peer, Some(held)).await?;
         Ok(answer::ok())
     }
@@ -275,26 +285,8 @@ impl<S: Submit> Gateway<S> {
     }
 }
 
-/// Copies events out of a body of which they are the smaller part: the pipeline counts their own
-/// length against its bound, and slices would hold the rest as well.
-fn detach(events: &mut [Bytes], body: Bytes) {
-    if events.iter().map(Bytes::len).sum::<usize>() < body.len() / 2 {
-        for event in events {
-            *event = Bytes::copy_from_slice(event);
-        }
-    }
-}
-
 fn count_refusal(refusal: Refusal, source: Arc<str>) {
-    counter!(
-        names::ERRORS,
-        "component_id" => SharedString::from(source),
-        "component_kind" => "source",
-        "component_type" => TYPE,
-        "error_type" => refusal.label(),
-        "stage" => "receiving"
-    )
-    .increment(1);
+    server::count_error(TYPE, source, refusal.label());
 }
 
 fn version() -> Answer {
@@ -305,8 +297,6 @@ fn version() -> Answer {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use http_body_util::Full;
 
     use super::*;
     use crate::source::Refused;
@@ -328,19 +318,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_small_event_does_not_hold_a_large_body() {
-        for (padding, shared) in [(1, true), (1000, false)] {
-            let event = r#"{"userId":"the only member of a small event"}"#;
-            let body = format!(r#"{{"batch":[{event}],"more":"{}"}}"#, "x".repeat(padding));
-            let body = Bytes::from(body.into_bytes());
-            let mut events = split(&body, Shape::Batch).unwrap();
-            detach(&mut events, body.clone());
-            assert_eq!(events, [event]);
-            assert_eq!(body.is_unique(), !shared, "{padding}");
-        }
-    }
-
     #[tokio::test]
     async fn requests_beyond_the_bound_are_refused_and_probes_are_not() {
         let config = RudderStackConfig {
@@ -349,6 +326,7 @@ mod tests {
             ack: Ack::Buffered,
             max_body: 1000,
             trusted_proxies: vec![],
+            tls: None,
         };
         let gateway =
             Gateway::new(&config, source_config::tests::view(), Arc::new(|| true), Nobody);

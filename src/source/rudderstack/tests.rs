@@ -73,6 +73,7 @@ fn config(ack: Ack) -> RudderStackConfig {
         ack,
         max_body: 4_096_000,
         trusted_proxies: vec![],
+        tls: None,
     }
 }
 
@@ -549,8 +550,9 @@ async fn a_connection_that_says_too_little_is_closed() {
     let address = listener.local_addr().unwrap();
     let gateway = gateway(Ack::Buffered, Recorder::default());
     let (_stop, stopped) = watch::channel(false);
-    let patience = Patience { head: Duration::from_millis(20), stop: Duration::ZERO };
-    tokio::spawn(server::serve(listener, Arc::new(gateway), stopped, patience));
+    let head = Duration::from_millis(20);
+    let limits = Limits { head, stop: Duration::ZERO, ..Limits::default() };
+    tokio::spawn(server::serve(listener, None, Arc::new(gateway), stopped, limits));
     for begin in [&b""[..], b"PRI * HTTP/2.0", b"POST /v1/track HTTP/1.1\r\nHost: x\r\n"] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(begin).await.unwrap();
@@ -567,8 +569,8 @@ async fn a_stop_does_not_wait_for_ever() {
     let recorder = Recorder { hold: Some(Arc::default()), ..Recorder::default() };
     let gateway = gateway(Ack::Delivered, recorder.clone());
     let (stop, stopped) = watch::channel(false);
-    let patience = Patience { stop: Duration::from_millis(5), ..Patience::default() };
-    let task = tokio::spawn(server::serve(listener, Arc::new(gateway), stopped, patience));
+    let limits = Limits { stop: Duration::from_millis(5), ..Limits::default() };
+    let task = tokio::spawn(server::serve(listener, None, Arc::new(gateway), stopped, limits));
     let head = format!("POST /v1/track HTTP/1.1\r\nHost: x\r\n{}: {}\r\n", AUTH.0, AUTH.1);
     let request = format!("{head}Content-Length: {}\r\n\r\n{TRACK}", TRACK.len());
     stream.write_all(request.as_bytes()).await.unwrap();

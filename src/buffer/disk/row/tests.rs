@@ -8,12 +8,6 @@ use crate::event::Original;
 use crate::event::identity::IdInput;
 use crate::operation::{ConflictKeys, Effect, Operation};
 
-/// How many inputs each property is tried with: `FUZZ_CASES`, or 256.
-fn cases() -> ProptestConfig {
-    let cases = std::env::var("FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(256);
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
-}
-
 fn operation() -> impl Strategy<Value = Operation> {
     let effect = prop_oneof![Just(Effect::Ordinary), Just(Effect::Merge), Just(Effect::Barrier)];
     let keys = prop::collection::vec(any::<u64>(), 0..6);
@@ -83,66 +77,70 @@ fn seal(row: &mut [u8]) {
     }
 }
 
-proptest! {
-    #![proptest_config(cases())]
+mod fuzz {
+    use super::*;
 
-    #[test]
-    fn what_was_written_is_read(events in prop::collection::vec(stored(), 1..5), first: u32) {
-        let first = u64::from(first);
-        let row = Row::check(encode(first, events.iter()).unwrap().into(), first).unwrap();
-        let mut sources = Sources::default();
-        prop_assert_eq!(row.count(), events.len());
-        for (i, event) in events.iter().enumerate().rev() {
-            assert_same(&row.event(i, &mut sources).unwrap(), event);
-            prop_assert_eq!(row.weight(i).unwrap(), Weight::of(event));
+    proptest! {
+        #![proptest_config(crate::fuzz::config())]
+
+        #[test]
+        fn what_was_written_is_read(events in prop::collection::vec(stored(), 1..5), first: u32) {
+            let first = u64::from(first);
+            let row = Row::check(encode(first, events.iter()).unwrap().into(), first).unwrap();
+            let mut sources = Sources::default();
+            prop_assert_eq!(row.count(), events.len());
+            for (i, event) in events.iter().enumerate().rev() {
+                assert_same(&row.event(i, &mut sources).unwrap(), event);
+                prop_assert_eq!(row.weight(i).unwrap(), Weight::of(event));
+            }
         }
-    }
 
-    #[test]
-    fn arbitrary_bytes_are_no_row_and_no_panic(
-        mut bytes in prop::collection::vec(any::<u8>(), 0..200),
-        first: u64,
-        sealed: bool,
-    ) {
-        if sealed && bytes.len() >= HEADER {
-            bytes[..4].copy_from_slice(&MAGIC);
-            let count = u32::from(bytes[4]) % 4;
-            bytes[4..8].copy_from_slice(&count.to_le_bytes());
-            bytes[8..16].copy_from_slice(&first.to_le_bytes());
-            seal(&mut bytes);
+        #[test]
+        fn arbitrary_bytes_are_no_row_and_no_panic(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..200),
+            first: u64,
+            sealed: bool,
+        ) {
+            if sealed && bytes.len() >= HEADER {
+                bytes[..4].copy_from_slice(&MAGIC);
+                let count = u32::from(bytes[4]) % 4;
+                bytes[4..8].copy_from_slice(&count.to_le_bytes());
+                bytes[8..16].copy_from_slice(&first.to_le_bytes());
+                seal(&mut bytes);
+            }
+            read_all(&bytes, first);
         }
-        read_all(&bytes, first);
-    }
 
-    #[test]
-    fn any_changed_byte_is_noticed(
-        events in prop::collection::vec(stored(), 1..3),
-        place: prop::sample::Index,
-        change in 1_u8..,
-    ) {
-        let mut row = encode(7, events.iter()).unwrap();
-        let place = place.index(row.len());
-        row[place] ^= change;
-        prop_assert!(Row::check(row.into(), 7).is_err());
-    }
-
-    #[test]
-    fn changes_under_a_fitting_checksum_are_no_panic(
-        events in prop::collection::vec(stored(), 1..3),
-        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
-        cut: prop::sample::Index,
-        shorten: bool,
-    ) {
-        let mut row = encode(7, events.iter()).unwrap();
-        for (place, byte) in changes {
+        #[test]
+        fn any_changed_byte_is_noticed(
+            events in prop::collection::vec(stored(), 1..3),
+            place: prop::sample::Index,
+            change in 1_u8..,
+        ) {
+            let mut row = encode(7, events.iter()).unwrap();
             let place = place.index(row.len());
-            row[place] = byte;
+            row[place] ^= change;
+            prop_assert!(Row::check(row.into(), 7).is_err());
         }
-        if shorten {
-            row.truncate(cut.index(row.len()));
+
+        #[test]
+        fn changes_under_a_fitting_checksum_are_no_panic(
+            events in prop::collection::vec(stored(), 1..3),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            cut: prop::sample::Index,
+            shorten: bool,
+        ) {
+            let mut row = encode(7, events.iter()).unwrap();
+            for (place, byte) in changes {
+                let place = place.index(row.len());
+                row[place] = byte;
+            }
+            if shorten {
+                row.truncate(cut.index(row.len()));
+            }
+            seal(&mut row);
+            read_all(&row, 7);
         }
-        seal(&mut row);
-        read_all(&row, 7);
     }
 }
 

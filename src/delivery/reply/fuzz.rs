@@ -2,8 +2,6 @@
 //! that the answer lists with an error.
 //!
 //! Strategies are boxed since whole ones would not fit on a test's stack.
-//!
-//! `FUZZ_CASES=1000000 cargo test --release --lib -- reply::properties` looks at a million answers.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -203,7 +201,5 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
 
 #[test]
 fn no_answer_panics_or_passes_an_error_for_a_delivery() {
-    let cases = std::env::var("FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(256);
-    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    TestRunner::new(config).run(&case(), |case| check(&case)).unwrap();
+    TestRunner::new(crate::fuzz::config()).run(&case(), |case| check(&case)).unwrap();
 }

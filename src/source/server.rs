@@ -1,0 +1,250 @@
+//! Connections of sources that listen: HTTP/1.1 and HTTP/2 on one port, with or without TLS, bounded in
+//! number and time.
+//!
+//! HTTP/2 is told by its preface, so that it works by prior knowledge too: without TLS, and on TLS
+//! without ALPN, which Vector does not offer.
+
+mod prompt;
+mod work;
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use metrics::{SharedString, counter};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, interval_at, sleep, timeout};
+use tracing::{debug, warn};
+
+use self::prompt::Prompt;
+use self::work::Work;
+use super::tls::Acceptor;
+use crate::telemetry::names;
+
+/// Connections that may be open at once; further ones wait in the system's queue.
+const MAX_CONNECTIONS: usize = 10_000;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// Answers the requests of one source.
+pub trait Respond: Send + Sync + 'static {
+    /// Label of the source's type in metrics.
+    const TYPE: &'static str;
+
+    /// Body of an answer.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+
+    /// Answers a request of the peer with this address.
+    fn respond(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> impl Future<Output = Response<Self::Body>> + Send;
+}
+
+/// What one connection may take of time and memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For a TLS handshake.
+    pub handshake: Duration,
+    /// For the whole head of a request, idle time before it included.
+    pub head: Duration,
+    /// For requests that are in work at a stop.
+    pub stop: Duration,
+    /// Bytes that an HTTP/2 client may send ahead, on a stream and on a connection.
+    pub window: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(10),
+            // Load balancers keep idle connections for 60 s: they, not we, should close them.
+            head: Duration::from_secs(75),
+            stop: Duration::from_secs(10),
+            window: 1024 * 1024,
+        }
+    }
+}
+
+/// Listens on an address. What connects before [`serve`] waits.
+///
+/// # Errors
+///
+/// When the address is in use or not one of this machine.
+///
+/// # Panics
+///
+/// Outside of a Tokio runtime.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves until `stop` becomes true or its sender is gone; then finishes what is in work.
+pub async fn serve<R: Respond>(
+    listener: TcpListener,
+    tls: Option<Acceptor>,
+    respond: Arc<R>,
+    mut stop: watch::Receiver<bool>,
+    limits: Limits,
+) {
+    let connection = Connection { tls, respond, http: http(limits), stop: stop.clone(), limits };
+    let connection = Arc::new(connection);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let accept = async {
+            let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
+            listener.accept().await.map(|(stream, peer)| (stream, peer, place))
+        };
+        let accepted = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accept => accepted,
+        };
+        let (stream, peer, place) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, most likely: without a pause this would spin.
+                warn!(%error, "Connection not accepted.");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let connection = Arc::clone(&connection);
+        connections.spawn(async move {
+            connection.run(stream, peer.ip()).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if timeout(limits.stop, ended).await.is_err() {
+        warn!("Requests in work were cut off; their senders will repeat them.");
+    }
+    connections.shutdown().await;
+}
+
+/// Label of what is refused since too many requests, or too many bytes in them, are in work.
+pub(in crate::source) const OVERLOAD: &str = "overload";
+
+/// Counts what a source of this type could not receive. Its id is the label of the received events,
+/// or the type while nothing tells that.
+pub(in crate::source) fn count_error(
+    component_type: &'static str,
+    component_id: impl Into<SharedString>,
+    error_type: &'static str,
+) {
+    counter!(
+        names::ERRORS,
+        "component_id" => component_id.into(),
+        "component_kind" => "source",
+        "component_type" => component_type,
+        "error_type" => error_type,
+        "stage" => "receiving"
+    )
+    .increment(1);
+}
+
+fn http(limits: Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    // A client may close its side once the request is sent, as pages do that are left.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head).half_close(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .initial_stream_window_size(limits.window)
+        .initial_connection_window_size(limits.window)
+        .max_concurrent_streams(200);
+    builder
+}
+
+/// What all connections of a source share.
+struct Connection<R> {
+    tls: Option<Acceptor>,
+    respond: Arc<R>,
+    http: Builder<TokioExecutor>,
+    stop: watch::Receiver<bool>,
+    limits: Limits,
+}
+
+impl<R: Respond> Connection<R> {
+    async fn run(&self, stream: TcpStream, peer: IpAddr) {
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "Connection without TCP_NODELAY.");
+        }
+        let Some(tls) = &self.tls else { return self.speak(stream, peer).await };
+        let mut stop = self.stop.clone();
+        let shaken = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            shaken = timeout(self.limits.handshake, tls.accept(stream)) => shaken,
+        };
+        let shaken = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        match shaken {
+            Ok(stream) => self.speak(stream, peer).await,
+            Err(error) => {
+                debug!(%error, "TLS handshake failed.");
+                count_error(R::TYPE, R::TYPE, "tls");
+            }
+        }
+    }
+
+    async fn speak<S>(&self, stream: S, peer: IpAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let (respond, work) = (&self.respond, Arc::new(Work::default()));
+        let service = service_fn(|request| {
+            let (respond, begun) = (Arc::clone(respond), work.begin());
+            async move {
+                let answer = respond.respond(request, peer).await;
+                drop(begun);
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let io = TokioIo::new(Prompt::new(stream, self.limits.head));
+        let mut connection = pin!(self.http.serve_connection(io, service));
+        let mut stop = self.stop.clone();
+        // Between requests HTTP/1 has its own time-out; HTTP/2 has none.
+        let mut look = interval_at(Instant::now() + self.limits.head, self.limits.head);
+        let (mut ending, mut rested) = (false, None);
+        let ended = loop {
+            let end = tokio::select! {
+                ended = connection.as_mut() => break ended,
+                _ = stop.wait_for(|stop| *stop), if !ending => true,
+                _ = look.tick(), if !ending => {
+                    let before = std::mem::replace(&mut rested, work.rests_after());
+                    rested.is_some() && before == rested
+                }
+            };
+            if end {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        };
+        if let Err(error) = ended {
+            debug!(error, "Connection ended early.");
+        }
+    }
+}
