@@ -64,8 +64,7 @@ pub struct SandboxArgs {
     ///   latency:200ms                wait before the request is applied
     ///   latency:200ms,after          wait when it was applied
     ///   latency:p50=20ms,p99=500ms   wait by chance
-    ///   reset:accept                 reset the connection at once. Without times= or for= also the
-    ///                                connections to /_sandbox: only a restart ends it
+    ///   reset:accept                 reset the connection at once
     ///   reset:after-request          apply, then reset the connection: a lost answer
     ///   reset:mid-response           apply, and reset within the answer
     ///   hang                         never answer
@@ -87,6 +86,9 @@ pub struct SandboxArgs {
     ///   503@first=5                  for the first five
     ///   503@10%,times=3              three times
     ///   503@after=3s,for=30s         from the third second on, for 30 seconds
+    ///
+    /// Without times= or for=, reset:accept resets connections to /_sandbox too, for it comes before
+    /// the request: then only a restart of the sandbox ends it.
     ///
     /// JSON: {"match":{"path":"/api/v2/*","person":"u-1"},"when":{"every":10},"do":{"status":503}}
     #[arg(long, value_name = "RULE", verbatim_doc_comment)]
