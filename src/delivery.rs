@@ -15,7 +15,7 @@ pub mod retry;
 
 mod control;
 mod courier;
-mod metering;
+pub(crate) mod metering;
 mod parcel;
 mod progress;
 mod settling;

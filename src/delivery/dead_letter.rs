@@ -12,6 +12,7 @@ pub mod read;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -66,6 +67,8 @@ impl From<std::io::Error> for Unwritten {
 #[derive(Debug)]
 pub struct DeadLetters {
     files: Arc<Mutex<files::Files>>,
+    /// Bounds of size and age that hold from the next write, apart from what a write locks.
+    bounds: Mutex<(u64, Duration)>,
 }
 
 impl DeadLetters {
@@ -76,7 +79,14 @@ impl DeadLetters {
     /// I/O errors of creating or listing the folder.
     pub fn open(data_dir: &Path, config: &DeadLettersConfig) -> std::io::Result<Self> {
         let files = files::Files::open(data_dir.join(&config.dir), config)?;
-        Ok(Self { files: Arc::new(Mutex::new(files)) })
+        let bounds = Mutex::new((config.max_size, config.max_age));
+        Ok(Self { files: Arc::new(Mutex::new(files)), bounds })
+    }
+
+    /// Takes over `max_size` and `max_age`, from the next write. Folder and `when_full` stay.
+    pub fn retune(&self, config: &DeadLettersConfig) {
+        *self.bounds.lock().unwrap_or_else(PoisonError::into_inner) =
+            (config.max_size, config.max_age);
     }
 
     /// Writes letters and returns when they are durable.
@@ -92,6 +102,7 @@ impl DeadLetters {
     /// be written a second time.
     pub async fn write(&self, letters: Vec<DeadLetter>) -> Result<(), Unwritten> {
         let files = Arc::clone(&self.files);
+        let (max_size, max_age) = *self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
         let write = move || {
             let now = Utc::now();
             let (mut text, mut ends) = (Vec::new(), Vec::with_capacity(letters.len()));
@@ -100,6 +111,7 @@ impl DeadLetters {
                 ends.push(text.len());
             }
             let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
+            files.set_bounds(max_size, max_age);
             let mut durable = 0;
             while let Some(rest) = text.get(durable..).filter(|rest| !rest.is_empty()) {
                 durable += files.append(rest, now).map_err(|error| {
@@ -117,7 +129,12 @@ impl DeadLetters {
     /// Removes what is past `dead_letters.max_age`. Letters that were not replayed are counted.
     pub async fn prune(&self) {
         let files = Arc::clone(&self.files);
-        let prune = move || files.lock().unwrap_or_else(PoisonError::into_inner).prune(Utc::now());
+        let (max_size, max_age) = *self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let prune = move || {
+            let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
+            files.set_bounds(max_size, max_age);
+            files.prune(Utc::now());
+        };
         if tokio::task::spawn_blocking(prune).await.is_err() {
             tracing::error!("Removing old dead letters ended in a defect.");
         }
@@ -125,4 +142,4 @@ impl DeadLetters {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

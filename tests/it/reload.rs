@@ -231,7 +231,7 @@ fn over_changes_of_rate_batches_and_retries_everybody_keeps_their_order_amid_fai
 fn a_bad_file_changes_nothing_and_is_told_once_and_what_needs_a_restart_is_named() {
     let changing = Changing::start(true);
     changing.save(&format!("{NO_ADS}drain_timeout: 1h\nadmin_token: s3cret\n"), None);
-    let error = || changing.status()["scripts"]["error"].to_string();
+    let error = || changing.status()["config"]["error"].to_string();
     eventually("the bad file is noticed", || error().contains("admin_token"));
     let refusals = || changing.stack.run.said().matches("The reload is refused").count();
     eventually("the refusal is logged", || refusals() == 1);
@@ -243,7 +243,7 @@ fn a_bad_file_changes_nothing_and_is_told_once_and_what_needs_a_restart_is_named
     changing.save(&format!("{NO_ADS}drain_timeout: 1h\n"), None);
     eventually("the mended file is noticed", || changing.public().contains("ads"));
     assert_eq!(refusals(), 2, "one look and one request: {}", changing.stack.run.said());
-    assert_eq!(changing.status()["scripts"]["error"], Value::Null);
+    assert_eq!(changing.status()["config"]["error"], Value::Null);
     assert_eq!(changing.status()["config"]["needs_restart"], json!(["drain_timeout"]));
     assert!(changing.post().text().ends_with("\nneeds restart: drain_timeout\n"));
     let warned = || changing.stack.run.said().contains("need a restart");

@@ -125,7 +125,6 @@ impl Courier {
             }
         }
         metering::sent(delivered);
-        metering::failed(rejected);
         if rejected > 0 {
             parcel.culprit();
         }
@@ -176,7 +175,6 @@ impl Courier {
             metering::retry("split");
             parcel.halve(true);
         } else {
-            metering::failed(1);
             parcel.culprit();
             for slot in parcel.parts.pop_front().unwrap_or_default() {
                 self.end(slot, refused(refusal.clone()), now);

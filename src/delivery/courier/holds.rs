@@ -21,6 +21,7 @@ impl Courier {
             tracing::error!(
                 reason = code,
                 remedy = %message,
+                next_try = ?self.holding.probe_at().map(|at| at.duration_since(now)).unwrap_or_default(),
                 "Delivery is held; events are kept, and it goes on by itself once this is mended."
             );
         }

@@ -66,6 +66,11 @@ impl Files {
         })
     }
 
+    /// Takes other bounds, which hold from the next write.
+    pub fn set_bounds(&mut self, max_size: u64, max_age: Duration) {
+        (self.max_size, self.max_age) = (max_size, max_age);
+    }
+
     /// Appends durably as many of these lines as fit, at least the first, and returns their bytes.
     pub fn append(&mut self, lines: &[u8], now: DateTime<Utc>) -> io::Result<usize> {
         if lines.is_empty() {

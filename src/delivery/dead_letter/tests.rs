@@ -19,7 +19,7 @@ fn config() -> DeadLettersConfig {
     }
 }
 
-fn letter(raw: &'static str) -> DeadLetter {
+pub(crate) fn letter(raw: &'static str) -> DeadLetter {
     let operation = Operation {
         keys: ConflictKeys::default(),
         effect: Effect::Ordinary,
@@ -175,6 +175,16 @@ async fn each_life_begins_a_file_of_its_own() {
     let today = Utc::now().format("%Y-%m-%d");
     assert_eq!(names, [format!("{today}-1.ndjson").as_str(), &format!("{today}-2.ndjson")]);
     assert_eq!(lines(dir.path()).len(), 4);
+}
+
+#[tokio::test]
+async fn a_higher_bound_makes_room_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = DeadLettersConfig { max_size: 3_000, ..config() };
+    let letters = DeadLetters::open(dir.path(), &config).unwrap();
+    while letters.write(vec![letter("{}")]).await.is_ok() {}
+    letters.retune(&DeadLettersConfig { max_size: 1 << 20, ..config });
+    letters.write(vec![letter("{}")]).await.unwrap();
 }
 
 #[tokio::test]

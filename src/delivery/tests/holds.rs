@@ -18,6 +18,41 @@ async fn what_is_forbidden_is_tried_with_data_although_the_probe_stays_forbidden
 }
 
 #[tokio::test]
+async fn the_message_of_a_hold_says_when_the_next_try_is() {
+    let log = panics::Log::default();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _subscriber = tracing::subscriber::set_default(subscriber);
+    let world = World::new(Fake::new(|n, names| match n {
+        0 => Reply::Hold(hold("unauthorized")),
+        _ => delivered(names),
+    }));
+    world.put_each(&["a1"]).await;
+    world.run().await;
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let line = text.lines().find(|line| line.contains("Delivery is held")).unwrap();
+    assert!(line.contains("next_try=") && !line.contains("next_try=0ns"), "{line}");
+}
+
+#[tokio::test]
+async fn an_event_that_is_rejected_is_no_failed_request_besides() {
+    let recorder = crate::telemetry::recorder::build();
+    let shown = recorder.handle();
+    let _recorder = metrics::set_default_local_recorder(&recorder);
+    let mut world = World::new(Fake::new(|n, names| match n {
+        0 => Reply::Items(names.iter().map(|_| Verdict::Rejected(Refusal::default())).collect()),
+        _ => Reply::Split(Refusal::default()),
+    }));
+    world.config.batch.max_items = 1;
+    world.put_each(&["a1", "b1"]).await;
+    world.run().await;
+    assert_eq!(world.counts(), (0, 2));
+    let text = shown.render();
+    assert!(!text.contains("request_failed"), "{text}");
+}
+
+#[tokio::test]
 async fn a_reason_that_another_request_replaces_is_not_shown_for_ever() {
     let recorder = crate::telemetry::recorder::build();
     let shown = recorder.handle();

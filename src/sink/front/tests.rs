@@ -36,9 +36,15 @@ struct Walker {
 }
 
 impl Snapshot for Script {
-    fn walker(&self) -> Box<dyn Walk> {
+    type Walk = Walker;
+
+    fn walker(&self) -> Walker {
         self.walkers.fetch_add(1, Ordering::Relaxed);
-        Box::new(Walker { name: self.name, meeting: self.meeting.clone() })
+        Walker { name: self.name, meeting: self.meeting.clone() }
+    }
+
+    fn walker_after(&self, _earlier: Walker) -> Walker {
+        self.walker()
     }
 }
 
