@@ -56,7 +56,8 @@ impl Refusal {
     pub fn label(&self) -> &'static str {
         match self {
             Self::Refused(refused) => refused.label(),
-            Self::NoRoom | Self::Internal => OVERLOAD,
+            Self::NoRoom => OVERLOAD,
+            Self::Internal => "internal",
             Self::NotDelivered => "not_delivered",
             Self::Slow | Self::Truncated => "body_unreadable",
             Self::NoEncoding | Self::UnknownEncoding | Self::BrokenEncoding => "encoding",
