@@ -14,6 +14,7 @@ use rudder_customerio::sink::BUFFER_DIR;
 use rudder_customerio::source::tls::Acceptor;
 
 use super::output::{self, Tone, count};
+use super::probe::Failure;
 use super::{Globals, exit};
 
 /// Options of `validate`.
@@ -23,8 +24,9 @@ Examples:
   rudder-customerio validate
   rudder-customerio -c production.yaml validate --online
 
-Ends with 0 if all is well, 78 if configuration or scripts are invalid, 1 if a test failed, the data \
-directory cannot be written, the buffer in it cannot be read, or Customer.io refused the credentials. \
+Ends with 0 if all is well, 78 if configuration or scripts are invalid or the account is in another \
+region or workspace, 1 if a test failed, the data directory cannot be written, the buffer in it cannot \
+be read, or Customer.io refused the credentials. \
 The buffer of a running process is left alone.")]
 pub struct ValidateArgs {
     /// Ask Customer.io for the account's region too
@@ -225,8 +227,8 @@ impl Checks {
         let Some(customerio) = &config.customerio else { return };
         match super::probe::ask(customerio) {
             Ok(answer) => self.good(&format!("Customer.io: {answer}")),
-            Err(why) => {
-                self.failed += 1;
+            Err(Failure { why, invalid }) => {
+                *(if invalid { &mut self.invalid } else { &mut self.failed }) += 1;
                 self.bad(&format!("Customer.io: {why}"));
             }
         }

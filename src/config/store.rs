@@ -106,7 +106,7 @@ section! {
         dir: PathBuf as FilePath = "dead-letters",
         /// Bound of all files together, in bytes.
         max_size: u64 as Size<65_536, 1_125_899_906_842_624> = "1 GiB",
-        /// Older files are removed.
+        /// Older files are removed, replayed or not.
         max_age: Duration as Period<3_600_000, 315_360_000_000> = "90d",
         /// What happens at the bound.
         when_full: DeadLettersFull as Choice = "hold",
@@ -116,7 +116,7 @@ section! {
 choice! {
     /// What happens when the dead letters have reached their bound.
     pub enum DeadLettersFull {
-        /// Delivery stops; nothing is lost.
+        /// Delivery stops until there is room (a replay, or files that were removed); nothing is lost.
         Hold = "hold",
         /// The oldest file is removed, and counted.
         DropOldest = "drop_oldest",
