@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chrono::Utc;
 use tokio::sync::OwnedMutexGuard;
 
-use super::row::{Row, Sources, Weight, claimed_count};
+use super::row::{Row, Sources, Weight, claimed_count, claimed_weights};
 use super::shared::Shared;
 use super::store::{Failure, Raw};
 use crate::buffer::{Sequence, Stored};
@@ -206,7 +206,8 @@ impl Cursor {
             },
         };
         let mut state = shared.state();
-        state.hold(loaded.first(), weights, &settled);
+        let sound = matches!(loaded, Loaded::Sound(_));
+        state.hold(loaded.first(), &weights, &settled, sound);
         state.advance(loaded.first() + loaded.count() as u64);
         drop(state);
         self.row = Some((loaded, 0));
@@ -220,6 +221,6 @@ fn set_aside(raw: &Raw, behind: u64) -> (Loaded, Vec<Weight>) {
     let most = behind.saturating_sub(raw.first);
     let count = claimed_count(&raw.bytes).filter(|count| (1..=most).contains(count));
     let count = usize::try_from(count.unwrap_or(most)).unwrap_or(0);
-    let weight = Weight { bytes: 1, operations: 0, received_ms: Utc::now().timestamp_millis() };
-    (Loaded::Lost { first: raw.first, count }, vec![weight; count])
+    let weights = claimed_weights(&raw.bytes, count, Utc::now().timestamp_millis());
+    (Loaded::Lost { first: raw.first, count }, weights)
 }
