@@ -111,7 +111,8 @@ pub trait Buffer: Send + Sync + std::fmt::Debug {
     fn settle(&self, events: &[(Sequence, Outcome)]);
 
     /// Enters endings of events that were never stored into the ledger of all lives, within 100 ms.
-    /// Each counts as received, too; `ended.received` and `ended.buffered` are not looked at.
+    /// Each counts as received, too; `ended.received` and `ended.buffered` are not looked at. A
+    /// kill within that time loses these counts.
     fn record(&self, ended: &Tally);
 
     /// Returns once everything that was settled and recorded is durable, or cannot become so.
@@ -122,8 +123,13 @@ pub trait Buffer: Send + Sync + std::fmt::Debug {
     fn all_lives(&self) -> Option<LedgerSnapshot>;
 
     /// Tells which of these dead letters were replayed into the store, in this life or another:
-    /// their events were stored in the same commit that remembers this.
+    /// their events were stored in the same commit that remembers this. A letter whose append has
+    /// not answered, or was taken back, is none.
     fn replayed(&self, letters: Vec<LetterId>) -> BoxFuture<'_, Result<Vec<bool>, String>>;
+
+    /// Lets go of what [`Buffer::replayed`] remembers of letters that are known elsewhere, durably,
+    /// to be replayed.
+    fn forget_replayed(&self, _letters: &[LetterId]) {}
 
     /// Refuses further appends; `read` ends after the last stored event.
     fn close(&self);

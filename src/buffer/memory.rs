@@ -210,6 +210,13 @@ impl Buffer for MemoryBuffer {
         Box::pin(std::future::ready(Ok(replayed)))
     }
 
+    fn forget_replayed(&self, letters: &[LetterId]) {
+        let mut shelf = self.shelf();
+        for letter in letters {
+            shelf.replayed.remove(letter);
+        }
+    }
+
     fn close(&self) {
         self.shelf().closed = true;
         self.room.notify_one();
@@ -421,5 +428,7 @@ mod tests {
         buffer.settle(&delivered(&[0]));
         let replayed = buffer.replayed(vec![LetterId(7), LetterId(8)]).await.unwrap();
         assert_eq!(replayed, [true, false]);
+        buffer.forget_replayed(&[LetterId(7)]);
+        assert_eq!(buffer.replayed(vec![LetterId(7)]).await.unwrap(), [false]);
     }
 }

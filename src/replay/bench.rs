@@ -107,13 +107,13 @@ impl Bench {
     }
 
     /// Marks letters of a file.
-    pub(super) async fn mark(&self, file: PathBuf, letters: Vec<LetterId>) -> Result<(), String> {
+    pub(super) async fn mark(&self, file: PathBuf, letters: Vec<LetterId>) -> Result<bool, String> {
         if letters.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let marked = self.ask(move |state| match &mut state.marks {
-            Some(marks) => marks.add(&file, &letters),
-            None => Ok(()),
+            Some(marks) => marks.add(&file, &letters).map(|()| true),
+            None => Ok(false),
         });
         marked.await?.map_err(|error| format!("cannot mark what was replayed: {error}"))
     }

@@ -258,7 +258,12 @@ impl Engine {
 
     async fn mark(&self, file: &std::path::Path, letters: Vec<LetterId>) -> Result<(), Ending> {
         let file: PathBuf = file.to_owned();
-        self.bench.mark(file, letters).await.map_err(Ending::Failed)
+        let marked = self.bench.mark(file, letters.clone()).await.map_err(Ending::Failed)?;
+        if marked {
+            // The mark is what keeps them from a second replay now.
+            self.target.buffer.forget_replayed(&letters);
+        }
+        Ok(())
     }
 
     async fn warn(&self, text: String) -> Result<(), Ending> {

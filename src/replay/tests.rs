@@ -9,9 +9,13 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::*;
+use crate::buffer::{LetterId, Stored};
 use crate::config::LoadMode;
 use crate::delivery::{Destination, Hold, Refusal as Refused, Reply, Verdict};
+use crate::event::Original;
+use crate::event::identity::IdInput;
 use crate::mapping::{Mapping, Scripts, Settings};
+use crate::operation::{ConflictKeys, Effect, Operation};
 use crate::sink::{Builder, CustomerIoSink};
 use crate::source::{Batch, Incoming, Origin};
 
@@ -217,13 +221,36 @@ async fn what_the_buffer_remembers_is_marked_and_not_stored_again() {
     let scene = Scene::new(BROKEN).await;
     scene.send(&[("a", "bad")]).await;
     scene.load(MENDED);
-    scene.replay(Selection::default()).await;
-    let marks = scene.folder().join("replayed");
-    std::fs::remove_file(&marks).unwrap();
+    let file = read::list(&scene.folder()).unwrap().remove(0).path;
+    let line = std::fs::read(&file).unwrap();
+    let letter = LetterId::of(&line);
+    // As a kill leaves it between the commit and the mark.
+    let buffer = Arc::clone(scene.sink.handle().buffer());
+    buffer.append(vec![stored_replay(letter)]).await.unwrap();
+    assert_eq!(buffer.replayed(vec![letter]).await.unwrap(), [true]);
     let (report, _, _) = scene.replay(Selection::default()).await;
     assert_eq!((report.replayed, report.done_before), (0, 1));
-    assert_eq!(scene.people(), ["a"]);
+    let marks = scene.folder().join("replayed");
     assert!(std::fs::read_to_string(&marks).unwrap().contains(".ndjson"));
+    assert_eq!(buffer.replayed(vec![letter]).await.unwrap(), [false], "the mark is enough");
+    let (report, _, _) = scene.replay(Selection::default()).await;
+    assert_eq!((report.replayed, report.done_before), (0, 1));
+}
+
+fn stored_replay(letter: LetterId) -> Stored {
+    let operation = Operation {
+        keys: ConflictKeys::default(),
+        effect: Effect::Ordinary,
+        body: Bytes::from_static(br#"{"identifiers":{"id":"a"},"name":"bad"}"#),
+    };
+    Stored {
+        operations: [operation].into_iter().collect(),
+        original: Original { raw: Bytes::from_static(b"{}"), assigned: [].into_iter().collect() },
+        id_input: IdInput::default(),
+        received_at: Utc::now(),
+        source: Arc::from("web"),
+        letter: Some(letter),
+    }
 }
 
 #[tokio::test]

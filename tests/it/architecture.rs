@@ -29,7 +29,7 @@ fn production(text: &str) -> &str {
 
 /// A file of tests beside the code that it tests.
 fn is_tests(path: &Path) -> bool {
-    path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests"))
+    path.with_extension("").iter().any(|part| part.to_string_lossy().ends_with("tests"))
 }
 
 fn offenders(words: &[&str], allowed: impl Fn(&Path) -> bool) -> Vec<String> {

@@ -38,11 +38,16 @@ fn load(shared: &Shared, first: u64) -> Result<Row, Failure> {
     if let Some(row) = shared.kept_row(first) {
         return Ok(row);
     }
-    let raw = shared.store.row_of(first)?.filter(|raw| raw.first == first);
-    let raw = raw.ok_or_else(|| Failure::Io(format!("row {first} is not there")))?;
-    let row = Row::check(raw.bytes, first)?;
+    let row = stored(shared, first)?;
     shared.keep(row.clone());
     Ok(row)
+}
+
+/// Reads a row from the store.
+pub(super) fn stored(shared: &Shared, first: u64) -> Result<Row, Failure> {
+    let raw = shared.store.row_of(first)?.filter(|raw| raw.first == first);
+    let raw = raw.ok_or_else(|| Failure::Io(format!("row {first} is not there")))?;
+    Ok(Row::check(raw.bytes, first)?)
 }
 
 /// Loads the rows of events that are settled without having been read. Delivery never does that;
@@ -55,7 +60,8 @@ pub(super) fn load_unread(shared: &Shared, events: &[(Sequence, Outcome)], from:
         let found = shared.store.row_of(sequence.0);
         match found.and_then(|raw| Ok(raw.map(|raw| raw.check()).transpose()?)) {
             Ok(Some(found)) => {
-                shared.state().hold(found.row.first(), found.weights, &found.settled);
+                let first = found.row.first();
+                shared.state().hold(first, &found.weights, &found.settled, true);
             }
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "An event that was not read cannot be settled."),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chrono::Utc;
 use tokio::sync::OwnedMutexGuard;
 
-use super::row::{Row, Sources, Weight};
+use super::row::{Row, Sources, Weight, claimed_weights};
 use super::salvage;
 use super::shared::Shared;
 use super::store::{Failure, Raw};
@@ -208,7 +208,8 @@ impl Cursor {
             },
         };
         let mut state = shared.state();
-        state.hold(loaded.first(), weights, &settled);
+        let sound = matches!(loaded, Loaded::Sound(_));
+        state.hold(loaded.first(), &weights, &settled, sound);
         state.advance(loaded.first() + loaded.count() as u64);
         drop(state);
         self.row = Some((loaded, 0));
@@ -219,6 +220,6 @@ impl Cursor {
 /// Makes what stands for the events of a row that was set aside.
 fn set_aside(raw: &Raw, behind: u64) -> (Loaded, Vec<Weight>) {
     let count = usize::try_from(salvage::count(raw, behind)).unwrap_or(0);
-    let weight = Weight { bytes: 1, operations: 0, received_ms: Utc::now().timestamp_millis() };
-    (Loaded::Lost { first: raw.first, count }, vec![weight; count])
+    let weights = claimed_weights(&raw.bytes, count, Utc::now().timestamp_millis());
+    (Loaded::Lost { first: raw.first, count }, weights)
 }

@@ -7,7 +7,8 @@ use tokio::sync::Notify;
 
 use super::row::Row;
 use super::state::State;
-use super::store::Store;
+use super::store::{Failure, Store};
+use crate::buffer::LetterId;
 use crate::config::OnCorruption;
 
 /// Bytes of rows that are kept as they stand in the store, so that what was just written or read
@@ -58,6 +59,18 @@ impl Shared {
     /// Returns a row that is kept.
     pub(super) fn kept_row(&self, first: u64) -> Option<Row> {
         self.kept().rows.iter().find(|row| row.first() == first).cloned()
+    }
+
+    /// Tells which letters were replayed for good. Asks the database again when that has changed
+    /// meanwhile.
+    pub(super) fn replayed(&self, letters: &[LetterId]) -> Result<Vec<bool>, Failure> {
+        loop {
+            let version = self.state().letters.version();
+            let stored = self.store.replayed(letters)?;
+            if let Some(answer) = self.state().letters.correct(version, letters, &stored) {
+                return Ok(answer);
+            }
+        }
     }
 
     /// Lets the reader have what may be read now, and wakes whom it concerns.

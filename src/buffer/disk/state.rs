@@ -9,9 +9,10 @@ use std::time::Instant;
 use chrono::DateTime;
 use tokio::sync::oneshot;
 
+use super::held::Held;
+use super::letters::Letters;
 use super::meta::{Delta, Meta};
 use super::row::{Row, Weight};
-use super::store::has_bit;
 use crate::buffer::{AppendError, BufferStats, LetterId, Sequence, Stored};
 use crate::config::WhenFull;
 use crate::outcome::{Outcome, Tally};
@@ -26,6 +27,13 @@ pub(super) struct Waiting {
     pub(super) events: Vec<Stored>,
     pub(super) bytes: u64,
     pub(super) answer: oneshot::Sender<Answer>,
+}
+
+impl Waiting {
+    /// Returns the letters of which its events are replays.
+    pub(super) fn letters(&self) -> impl Iterator<Item = LetterId> {
+        self.events.iter().filter_map(|event| event.letter)
+    }
 }
 
 /// What became of one append of a row.
@@ -46,7 +54,9 @@ struct Part {
     start: usize,
     count: usize,
     bytes: u64,
-    letters: Vec<LetterId>,
+    /// Its letters, and whether they are forgotten when it is taken back: those that were replayed
+    /// before stay known.
+    letters: Vec<(LetterId, bool)>,
     fate: Fate,
 }
 
@@ -58,64 +68,13 @@ struct Fresh {
     parts: Vec<Part>,
 }
 
-/// A row of which something is not settled.
-#[derive(Debug)]
-struct Held {
-    /// One per event; `bytes` is 0 once the event is settled.
-    weights: Box<[Weight]>,
-    unsettled: usize,
-}
-
-impl Held {
-    fn new(mut weights: Vec<Weight>, settled: &[u8]) -> Self {
-        let mut unsettled = 0;
-        for (i, weight) in weights.iter_mut().enumerate() {
-            if has_bit(settled, i) {
-                weight.bytes = 0;
-            } else {
-                unsettled += 1;
-            }
-        }
-        Self { weights: weights.into(), unsettled }
-    }
-
-    /// Settles an event; `None` if it was settled before.
-    fn settle(&mut self, i: usize) -> Option<Weight> {
-        let weight = self.weights.get_mut(i).filter(|weight| weight.bytes > 0)?;
-        let settled = *weight;
-        weight.bytes = 0;
-        self.unsettled -= 1;
-        Some(settled)
-    }
-
-    fn holds(&self, i: usize) -> bool {
-        self.weights.get(i).is_some_and(|weight| weight.bytes > 0)
-    }
-
-    fn bitmap(&self) -> Vec<u8> {
-        let mut bitmap = vec![0; self.weights.len().div_ceil(8)];
-        for (i, weight) in self.weights.iter().enumerate() {
-            if weight.bytes == 0
-                && let Some(byte) = bitmap.get_mut(i / 8)
-            {
-                *byte |= 1 << (i % 8);
-            }
-        }
-        bitmap
-    }
-
-    fn oldest(&self) -> Option<i64> {
-        self.weights.iter().find(|weight| weight.bytes > 0).map(|weight| weight.received_ms)
-    }
-}
-
 /// What settlements and records want to have written.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub(super) delta: Delta,
     /// Rows of which something was settled since the last commit.
     rows: BTreeSet<u64>,
-    /// Letters of appends that were taken back.
+    /// Letters of appends that were taken back, and others that nobody will ask for.
     pub(super) forgotten: Vec<LetterId>,
     /// When the first of it came.
     pub(super) since: Option<Instant>,
@@ -123,7 +82,7 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.delta.is_empty()
+        self.rows.is_empty() && self.delta.is_empty() && self.forgotten.is_empty()
     }
 
     /// Puts back what a commit could not write.
@@ -141,7 +100,7 @@ pub(super) type Bitmaps = Vec<(u64, Option<Vec<u8>>)>;
 /// The buffer in memory.
 #[derive(Debug)]
 pub(super) struct State {
-    max_bytes: u64,
+    pub(super) max_bytes: u64,
     when_full: WhenFull,
     next_ticket: u64,
     pub(super) queue: VecDeque<Waiting>,
@@ -152,7 +111,12 @@ pub(super) struct State {
     reserved: u64,
     /// The totals as callers see them: answered appends, settlements, records.
     live: Meta,
-    held: BTreeMap<u64, Held>,
+    pub(super) held: BTreeMap<u64, Held>,
+    /// Bytes of settled events that the rows in `held` keep on the disk.
+    pub(super) waste: u64,
+    /// Rows that are worth being written again: price and first sequence.
+    pub(super) due: BTreeSet<(u64, u64)>,
+    pub(super) letters: Letters,
     pub(super) pending: Pending,
     /// Events below may be read.
     pub(super) readable: u64,
@@ -166,6 +130,11 @@ pub(super) struct State {
     pub(super) closed: bool,
     /// The buffer was dropped: the writer ends after a last commit.
     pub(super) dropped: bool,
+    /// The writer ended in a panic: nothing becomes durable any more.
+    pub(super) ended: bool,
+    /// Makes the writer panic.
+    #[cfg(test)]
+    pub(super) sabotaged: bool,
     /// Why nothing can be stored, until it can.
     pub(super) trouble: Option<String>,
     /// What is damaged, if the operator has to decide what becomes of it.
@@ -183,6 +152,9 @@ impl State {
             fresh: VecDeque::new(),
             reserved: 0,
             held: BTreeMap::new(),
+            waste: 0,
+            due: BTreeSet::new(),
+            letters: Letters::default(),
             pending: Pending::default(),
             readable: meta.next,
             read: 0,
@@ -191,6 +163,9 @@ impl State {
             flushers: Vec::new(),
             closed: false,
             dropped: false,
+            ended: false,
+            #[cfg(test)]
+            sabotaged: false,
             trouble: None,
             damage: None,
             live: meta,
@@ -254,7 +229,7 @@ impl State {
     pub(super) fn take_pending(&mut self) -> (Pending, Bitmaps) {
         let pending = std::mem::take(&mut self.pending);
         let bitmap = |first: &u64| {
-            let held = self.held.get(first).filter(|held| held.unsettled > 0);
+            let held = self.held.get(first).filter(|held| !held.is_settled());
             (*first, held.map(Held::bitmap))
         };
         let bitmaps = pending.rows.iter().map(bitmap).collect();
@@ -266,13 +241,31 @@ impl State {
         self.pending.restore(pending);
     }
 
-    /// Answers the appends of a commit that succeeded.
-    pub(super) fn stored(&mut self, row: Row, weights: Vec<Weight>, claimed: Vec<Waiting>) {
+    /// Answers the appends of a commit that succeeded. `fresh` are the letters that were not known
+    /// before it.
+    pub(super) fn stored(
+        &mut self,
+        row: Row,
+        weights: Vec<Weight>,
+        claimed: Vec<Waiting>,
+        fresh: &[LetterId],
+    ) {
+        let mut fresh: BTreeSet<LetterId> = fresh.iter().copied().collect();
+        let given: BTreeSet<LetterId> =
+            claimed.iter().flat_map(Waiting::letters).filter(|id| !fresh.contains(id)).collect();
+        if !given.is_empty() {
+            // Taken back while this commit was under way, and stored again by it.
+            self.pending.forgotten.retain(|letter| {
+                let again = given.contains(letter);
+                fresh.extend(again.then_some(*letter));
+                !again
+            });
+        }
         let mut start = 0;
         let mut parts = Vec::with_capacity(claimed.len());
         for waiting in claimed {
             let count = waiting.events.len();
-            let letters = waiting.events.iter().filter_map(|event| event.letter).collect();
+            let letters = waiting.letters().map(|id| (id, fresh.contains(&id))).collect();
             let abandoned = self.claimed.remove(&waiting.ticket).unwrap_or(true);
             let first = Sequence(row.first() + start as u64);
             let reached = !abandoned && waiting.answer.send(Ok(first)).is_ok();
@@ -295,10 +288,16 @@ impl State {
     }
 
     /// Answers the appends of a commit that failed, and all that wait behind them.
+    pub(super) fn refuse_all(&mut self, claimed: Vec<Waiting>, error: &AppendError) {
+        self.refuse(claimed, error);
+        let queue = self.queue.drain(..).collect();
+        self.refuse(queue, error);
+    }
+
+    /// Answers the appends of a commit that cannot be.
     pub(super) fn refuse(&mut self, claimed: Vec<Waiting>, error: &AppendError) {
         self.claimed.clear();
-        let queue = std::mem::take(&mut self.queue);
-        for waiting in claimed.into_iter().chain(queue) {
+        for waiting in claimed {
             self.release(waiting.bytes);
             // A caller that went away needs no answer.
             waiting.answer.send(Err(error.clone())).ok();
@@ -310,7 +309,9 @@ impl State {
         let Some((fresh, part)) = self.part(ticket) else { return };
         let (start, count, bytes) = (part.start, part.count, part.bytes);
         part.fate = Fate::Taken;
+        let letters: Vec<_> = part.letters.iter().map(|(letter, _)| *letter).collect();
         let weights = fresh.get(start..start + count).unwrap_or_default().to_vec();
+        self.letters.show(&letters);
         let was_empty = self.live.events == 0;
         for weight in &weights {
             self.live.store(*weight);
@@ -353,16 +354,40 @@ impl State {
         };
         let Some(part) = fresh.parts.iter_mut().find(|part| part.ticket == ticket) else { return };
         part.fate = Fate::Abandoned;
-        let bytes = part.bytes;
-        self.pending.forgotten.append(&mut part.letters);
-        let held = self.held.entry(first).or_insert_with(|| Held::new(fresh.weights.clone(), &[]));
-        for i in part.start..part.start + part.count {
-            if let Some(weight) = held.settle(i) {
-                self.pending.delta.undo(weight);
-            }
+        let (bytes, places) = (part.bytes, part.start..part.start + part.count);
+        let letters = std::mem::take(&mut part.letters);
+        let weights = fresh.weights.clone();
+        self.insert_held(first, || Held::new(&weights, &[], true));
+        let undone = self
+            .change_held(first, |held| places.filter_map(|i| held.settle(i)).collect::<Vec<_>>());
+        for weight in undone.unwrap_or_default() {
+            self.pending.delta.undo(weight);
+        }
+        for (letter, _) in letters.into_iter().filter(|(_, forget)| *forget) {
+            self.forget(letter);
         }
         self.touch(first);
         self.release(bytes);
+    }
+
+    /// Lets the next commit forget the letter of an append that was taken back, unless another
+    /// append has stored it, too. Rows are published in order: such a one is still here.
+    fn forget(&mut self, letter: LetterId) {
+        let parts = self.fresh.iter_mut().flat_map(|fresh| &mut fresh.parts);
+        let mut others = parts.filter(|part| part.fate != Fate::Abandoned);
+        let heir = others.find_map(|part| part.letters.iter_mut().find(|(id, _)| *id == letter));
+        match heir {
+            Some((_, forget)) => *forget = true,
+            None => self.pending.forgotten.push(letter),
+        }
+    }
+
+    /// Lets the next commits forget letters that nobody will ask for.
+    pub(super) fn prune(&mut self, letters: &[LetterId]) {
+        if !letters.is_empty() {
+            self.pending.forgotten.extend(letters);
+            self.pending.since.get_or_insert_with(Instant::now);
+        }
     }
 
     fn touch(&mut self, first: u64) {
@@ -392,22 +417,20 @@ impl State {
     }
 
     /// Takes in a row that the reader, or somebody who settles, has loaded.
-    pub(super) fn hold(&mut self, first: u64, weights: Vec<Weight>, settled: &[u8]) {
-        self.held.entry(first).or_insert_with(|| Held::new(weights, settled));
+    pub(super) fn hold(&mut self, first: u64, weights: &[Weight], settled: &[u8], sound: bool) {
+        self.insert_held(first, || Held::new(weights, settled, sound));
     }
 
     /// Moves the reader behind rows that end at `end`.
     pub(super) fn advance(&mut self, end: u64) {
-        let settled: Vec<u64> = self
-            .held
-            .range(self.read..end)
-            .filter(|(_, held)| held.unsettled == 0)
-            .map(|(first, _)| *first)
-            .collect();
-        for first in settled {
-            self.held.remove(&first);
-        }
+        let passed: Vec<u64> = self.held.range(self.read..end).map(|(first, _)| *first).collect();
         self.read = end.max(self.read);
+        for first in passed {
+            // It may be worth being written again now.
+            if self.change_held(first, |held| held.is_settled()) == Some(true) {
+                self.held.remove(&first);
+            }
+        }
     }
 
     /// Tells whether an event of a row that was loaded waits.
@@ -438,7 +461,7 @@ impl State {
             return false;
         }
         let before = self.held.range(..=sequence).next_back();
-        before.is_none_or(|(first, held)| sequence - first >= held.weights.len() as u64)
+        before.is_none_or(|(first, held)| sequence - first >= held.span() as u64)
     }
 
     /// Settles events; those that do not wait are ignored.
@@ -446,11 +469,11 @@ impl State {
         let mut delta = Delta::default();
         for (sequence, outcome) in events {
             let Some((first, i)) = self.find(sequence.0) else { continue };
-            let Some(held) = self.held.get_mut(&first) else { continue };
-            if let Some(weight) = held.settle(i) {
+            if let Some(weight) = self.change_held(first, |held| held.settle(i)).flatten() {
                 delta.end(weight, outcome);
             }
-            if held.unsettled == 0 && first + held.weights.len() as u64 <= self.read {
+            let done = |held: &Held| held.is_settled() && first + held.span() as u64 <= self.read;
+            if self.held.get(&first).is_some_and(done) {
                 self.held.remove(&first);
             }
             self.touch(first);

@@ -121,14 +121,25 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T,
 pub(super) struct Change {
     /// A row that must not be there: its commit failed, perhaps only seemingly.
     pub(super) unwritten: Option<u64>,
+    /// Rows without their settled events.
+    pub(super) rewritten: Vec<Sparse>,
     /// A row of new events.
     pub(super) row: Option<(u64, Bytes)>,
     /// Letters whose events are in that row.
     pub(super) letters: Vec<LetterId>,
-    /// Letters whose events are not stored after all.
+    /// Letters whose events are not stored after all, and others that nobody will ask for.
     pub(super) forgotten: Vec<LetterId>,
     /// Rows of which something was settled: the bitmap, or `None` when all of it was.
     pub(super) settled: Vec<(u64, Option<Vec<u8>>)>,
+}
+
+/// A row that takes the place of one with more events.
+#[derive(Debug)]
+pub(super) struct Sparse {
+    pub(super) first: u64,
+    pub(super) row: Vec<u8>,
+    /// Bitmap of what does not wait, by sequence.
+    pub(super) settled: Vec<u8>,
 }
 
 /// A row as it stands in the store, with what is settled of it.
@@ -245,12 +256,13 @@ impl Store {
         }
     }
 
-    /// Commits durably. Adds to `fresh` the letters that were not known before.
+    /// Commits durably. Tells `announce` the letters that were not known before, while nobody can
+    /// see them yet.
     pub(super) fn commit(
         &self,
         change: &Change,
         meta: &Meta,
-        fresh: &mut Vec<LetterId>,
+        announce: impl FnOnce(&[LetterId]),
     ) -> Result<(), Failure> {
         self.with(|database| {
             let mut write = database.begin_write()?;
@@ -275,16 +287,22 @@ impl Store {
                         }
                     }
                 }
+                for Sparse { first, row, settled: bitmap } in &change.rewritten {
+                    rows.insert(first, &**row)?;
+                    settled.insert(first, &**bitmap)?;
+                }
                 if !change.letters.is_empty() || !change.forgotten.is_empty() {
                     let mut replayed = write.open_table(REPLAYED)?;
                     for letter in &change.forgotten {
                         replayed.remove(letter.0)?;
                     }
+                    let mut fresh = Vec::new();
                     for letter in &change.letters {
                         if replayed.insert(letter.0, ())?.is_none() {
                             fresh.push(*letter);
                         }
                     }
+                    announce(&fresh);
                 }
                 write.open_table(META)?.insert("totals", &*meta.to_bytes())?;
             }

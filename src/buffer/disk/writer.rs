@@ -3,21 +3,33 @@
 //! Memory is the authority while the process lives. A commit that failed may be on the disk all
 //! the same; so whatever its result, its appends are refused, and the first commit that succeeds
 //! afterwards removes its row. Settlements stay queued until they can be written.
+//!
+//! While nothing but the reserve cannot be written, no events are taken, and settlements are
+//! committed as ever.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::fetch;
+use super::held::Held;
 use super::meta::Meta;
+use super::rewrite::Rewrite;
 use super::row::{Row, Weight, encode};
 use super::shared::Shared;
 use super::state::{Bitmaps, Pending, Waiting};
-use super::store::{Change, Failure};
+use super::store::{Change, Failure, Sparse};
 use crate::buffer::{AppendError, LetterId};
 
 /// Bytes of events that one commit takes, beyond its first append.
 const GROUP_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Bytes of rows that one commit writes again, beyond its first.
+const REWRITE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Tries to open the database again during which no row is written again after a failure.
+const CAUTION: u32 = 30;
 
 /// How long settlements wait for an append to share its commit with. They are promised within
 /// 100 ms, and a commit takes some of that.
@@ -29,6 +41,10 @@ const LARGE_BYTES: u64 = 64 * 1024 * 1024;
 /// Pause before an idle writer looks whether its file is still there.
 const WATCH: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
 
+/// How often an empty file that is not cut is opened again. redb frees the pages of removed rows
+/// some commits later, so that the first time may come too early.
+const FUTILE: u32 = 3;
+
 /// Pause before a failed database is opened again.
 const TRY_AGAIN: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
 
@@ -39,6 +55,10 @@ pub(super) struct Writer {
     /// The totals as the last good commit left them.
     committed: Meta,
     failed: Option<Failed>,
+    /// Until when no row is written again: on a full disk that would fail again and again.
+    cautious: Option<Instant>,
+    /// Size of the file after the empty buffer was opened again, and how often that did not cut it.
+    uncut: (u64, u32),
     pub(super) try_again: Duration,
 }
 
@@ -51,22 +71,54 @@ struct Failed {
     forgotten: Vec<LetterId>,
     /// When to try next.
     next: Instant,
+    /// The database can be written; what is missing is the reserve.
+    writable: bool,
+}
+
+/// Tells everybody that a writer has ended in a panic.
+struct Watch(Arc<Shared>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let text = "the writer of the buffer ended unexpectedly; restart to go on".to_owned();
+        let mut state = self.0.state();
+        state.ended = true;
+        state.trouble = Some(text.clone());
+        state.refuse_all(Vec::new(), &AppendError::Failed(text));
+        // What it worked on was dropped with it, which answers the callers.
+        state.flushers.clear();
+        drop(state);
+        self.0.room.notify_one();
+        self.0.news.notify_one();
+        tracing::error!("The writer of the buffer ended unexpectedly; new events are refused.");
+    }
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, committed: Meta) -> Self {
-        Self { shared, committed, failed: None, try_again: TRY_AGAIN }
+        Self {
+            shared,
+            committed,
+            failed: None,
+            cautious: None,
+            uncut: (0, 0),
+            try_again: TRY_AGAIN,
+        }
     }
 
     /// Begins without taking events, since the disk has no room for the reserve.
     pub(super) fn begin_refusing(&mut self, failure: &Failure) {
         self.fail(failure, Pending::default(), Vec::new());
         let next = Instant::now() + self.try_again;
-        self.failed = Some(Failed { unwritten: None, forgotten: Vec::new(), next });
+        self.failed = Some(Failed { unwritten: None, forgotten: Vec::new(), next, writable: true });
     }
 
     /// Works until the buffer is dropped.
     pub(super) fn run(mut self) {
+        let _watch = Watch(Arc::clone(&self.shared));
         while !self.wait() {
             self.step();
         }
@@ -84,10 +136,14 @@ impl Writer {
             if !state.flushers.is_empty() {
                 return false;
             }
+            let settle = state.pending.since.map(|since| since + LINGER);
             let due = match &self.failed {
+                Some(failed) if failed.writable => {
+                    Some(settle.map_or(failed.next, |settle| settle.min(failed.next)))
+                }
                 Some(failed) => Some(failed.next),
                 None if !state.queue.is_empty() => return false,
-                None => state.pending.since.map(|since| since + LINGER),
+                None => settle,
             };
             let Some(due) = due else {
                 let waited = self.shared.work.wait_timeout(state, WATCH);
@@ -110,11 +166,14 @@ impl Writer {
     fn step(&mut self) {
         let mut state = self.shared.state();
         let flushers = std::mem::take(&mut state.flushers);
+        #[cfg(test)]
+        assert!(!state.sabotaged, "sabotaged");
         drop(state);
-        if self.failed.is_some() {
+        let now = Instant::now();
+        if self.failed.as_ref().is_some_and(|failed| !failed.writable || failed.next <= now) {
             self.recover();
         }
-        if self.failed.is_none() {
+        if self.failed.as_ref().is_none_or(|failed| failed.writable) {
             self.commit();
         }
         for flusher in flushers {
@@ -128,8 +187,9 @@ impl Writer {
         let mut state = self.shared.state();
         let claimed = state.claim(GROUP_BYTES);
         let (pending, settled) = state.take_pending();
+        let rewrites = if self.may_rewrite() { state.take_rewrites(REWRITE_BYTES) } else { vec![] };
         drop(state);
-        if claimed.is_empty() && pending.is_empty() {
+        if claimed.is_empty() && pending.is_empty() && rewrites.is_empty() {
             self.watch();
             return;
         }
@@ -138,18 +198,20 @@ impl Writer {
             let error = AppendError::Failed("the batch is too large to be stored".to_owned());
             let mut state = self.shared.state();
             state.restore(pending);
+            state.rewrote(&rewrites, false);
             state.refuse(claimed, &error);
+            drop(state);
+            self.shared.room.notify_one();
+            self.shared.news.notify_one();
             return;
         };
-        let letters = claimed
-            .iter()
-            .flat_map(|waiting| waiting.events.iter().filter_map(|event| event.letter))
-            .collect();
+        let (rewrites, rewritten) = self.rewrite(rewrites);
         let change = Change {
             row: row.clone().map(|row| (first, row)),
-            letters,
+            letters: claimed.iter().flat_map(Waiting::letters).collect(),
             forgotten: pending.forgotten.clone(),
             settled,
+            rewritten,
             unwritten: None,
         };
         let mut meta = self.committed.clone();
@@ -159,14 +221,20 @@ impl Writer {
         meta.apply(&pending.delta);
 
         let mut fresh = Vec::new();
-        match self.shared.store.commit(&change, &meta, &mut fresh) {
+        let announce = |letters: &[LetterId]| {
+            fresh = letters.to_vec();
+            self.shared.state().letters.hide(letters);
+        };
+        match self.shared.store.commit(&change, &meta, announce) {
             Ok(()) => {
                 self.committed = meta;
                 self.shrink();
                 let mut state = self.shared.state();
+                state.rewrote(&rewrites, true);
+                state.letters.show(change.forgotten.iter().filter(|id| !fresh.contains(id)));
                 if let Some(row) = row {
                     let row = Row::fresh(row, first, weights.len());
-                    state.stored(row, weights, claimed);
+                    state.stored(row, weights, claimed, &fresh);
                 }
                 self.shared.publish(state);
                 self.shared.room.notify_one();
@@ -175,11 +243,17 @@ impl Writer {
                 if matches!(failure, Failure::Full(_)) {
                     self.shared.store.reserve.release();
                 }
+                if !rewrites.is_empty() {
+                    self.cautious = Some(Instant::now() + self.try_again * CAUTION);
+                    self.shared.state().rewrote(&rewrites, false);
+                }
                 let unwritten = row.map(|_| first);
                 // Its sequences are lost with it: none is ever given to two events.
                 self.committed.next = meta.next;
                 self.fail(&failure, pending, claimed);
-                self.failed = Some(Failed { unwritten, forgotten: fresh, next: Instant::now() });
+                let next = Instant::now();
+                let failed = Failed { unwritten, forgotten: fresh, next, writable: false };
+                self.failed = Some(failed);
                 self.recover();
             }
         }
@@ -187,27 +261,76 @@ impl Writer {
 
     /// Notices without a commit that the file is not there any more.
     fn watch(&mut self) {
+        if self.failed.is_some() {
+            return;
+        }
         if let Err(failure) = self.shared.store.check_presence() {
             self.fail(&failure, Pending::default(), Vec::new());
             let (forgotten, next) = (Vec::new(), Instant::now());
-            self.failed = Some(Failed { unwritten: None, forgotten, next });
+            self.failed = Some(Failed { unwritten: None, forgotten, next, writable: false });
             self.recover();
         }
+    }
+
+    fn may_rewrite(&self) -> bool {
+        self.failed.is_none() && self.cautious.is_none_or(|until| until <= Instant::now())
+    }
+
+    /// Makes rows without their settled events; leaves out those that cannot be read.
+    fn rewrite(&self, rewrites: Vec<Rewrite>) -> (Vec<Rewrite>, Vec<Sparse>) {
+        let (mut done, mut rows) = (Vec::new(), Vec::new());
+        for rewrite in rewrites {
+            let first = rewrite.first;
+            let row = match self.shared.kept_row(first) {
+                Some(row) => Ok(row),
+                None => fetch::stored(&self.shared, first),
+            };
+            match row.and_then(|row| Ok(row.keep(&rewrite.offsets)?)) {
+                Ok(row) => {
+                    rows.push(Sparse { first, row, settled: rewrite.bitmap.clone() });
+                    done.push(rewrite);
+                }
+                Err(failure) => {
+                    let file = self.shared.store.file.display();
+                    tracing::warn!(
+                        %file,
+                        row = first,
+                        error = %failure,
+                        "A row of the buffer cannot be made smaller; it keeps its room.",
+                    );
+                    self.shared.state().change_held(first, Held::unsound);
+                }
+            }
+        }
+        (done, rows)
     }
 
     /// Gives the room of an empty buffer back: redb keeps the pages of removed rows for new ones,
     /// and cuts the file only when it is closed.
     fn shrink(&mut self) {
-        let large = || {
-            std::fs::metadata(&self.shared.store.file).is_ok_and(|file| file.len() > LARGE_BYTES)
+        let size = || {
+            std::fs::metadata(&self.shared.store.file)
+                .map_or(0, |file: std::fs::Metadata| file.len())
         };
-        if self.committed.events > 0 || !large() {
+        if self.committed.events > 0 {
             return;
         }
-        if let Err(failure) = self.shared.store.open() {
-            self.fail(&failure, Pending::default(), Vec::new());
-            let (forgotten, next) = (Vec::new(), Instant::now());
-            self.failed = Some(Failed { unwritten: None, forgotten, next });
+        let before = size();
+        let (known, futile) = self.uncut;
+        if before <= LARGE_BYTES || (before <= known && futile >= FUTILE) {
+            return;
+        }
+        match self.shared.store.open() {
+            Ok(_) => {
+                let after = size();
+                let futile = if after < before || before > known { 0 } else { futile };
+                self.uncut = (after, futile + u32::from(after >= before));
+            }
+            Err(failure) => {
+                self.fail(&failure, Pending::default(), Vec::new());
+                let (forgotten, next) = (Vec::new(), Instant::now());
+                self.failed = Some(Failed { unwritten: None, forgotten, next, writable: false });
+            }
         }
     }
 
@@ -217,7 +340,7 @@ impl Writer {
         let mut state = self.shared.state();
         let known = state.trouble.replace(text.clone()).is_some();
         state.restore(pending);
-        state.refuse(claimed, &AppendError::Failed(text));
+        state.refuse_all(claimed, &AppendError::Failed(text));
         drop(state);
         self.shared.room.notify_one();
         self.shared.news.notify_one();
@@ -249,10 +372,12 @@ impl Writer {
                     "another buffer is in its place; restart to use that".to_owned(),
                 ));
             }
-            self.shared.store.commit(&change, &meta, &mut Vec::new())
+            self.shared.store.commit(&change, &meta, |_| ())
         });
-        let readable = written.is_ok();
-        if readable {
+        failed.writable = written.is_ok();
+        let writable = failed.writable;
+        if writable {
+            self.shared.state().letters.show(&change.forgotten);
             self.committed = meta;
             failed.unwritten = None;
             failed.forgotten.clear();
@@ -266,7 +391,7 @@ impl Writer {
                 let file = self.shared.store.file.display();
                 tracing::info!(%file, "The buffer can be written again.");
             }
-            Err(failure) if readable => self.fail(&failure, Pending::default(), Vec::new()),
+            Err(failure) if writable => self.fail(&failure, Pending::default(), Vec::new()),
             Err(failure) => {
                 if matches!(failure, Failure::Full(_)) {
                     self.shared.store.reserve.release();
