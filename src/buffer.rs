@@ -77,6 +77,9 @@ pub struct BufferStats {
     pub oldest: Option<DateTime<Utc>>,
     /// Why it cannot store now, if so.
     pub unavailable: Option<String>,
+    /// Whether it is damaged so that what waits cannot be read before somebody does what
+    /// `unavailable` says.
+    pub damaged: bool,
 }
 
 /// A store of waiting events; object-safe, shared by `Arc<dyn Buffer>`.

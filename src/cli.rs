@@ -24,6 +24,7 @@ use std::process::ExitCode;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand, ValueEnum};
+use rudder_customerio::telemetry::panics;
 
 /// Where a configuration is looked for when none is named.
 const DEFAULT_CONFIG: &str = "config/rudder-customerio.yaml";
@@ -135,6 +136,7 @@ enum Command {
 
 /// Reads the command line and runs the command.
 pub fn run() -> ExitCode {
+    panics::hide_expected();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

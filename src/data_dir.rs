@@ -51,13 +51,24 @@ impl DataDir {
             fault(path, format!("cannot {doing} the data directory {}: {error}", path.display()))
                 .help("let this user write there, or set `data_dir` to another folder")
         };
+        check(path)?;
         create(path).map_err(|error| cannot("create", &error))?;
         let file = open_to_lock(&path.join(FILE)).map_err(|error| cannot("lock", &error))?;
         for _ in 0..TRIES {
             match file.try_lock() {
                 Ok(()) => {
                     let this = Self { path: path.to_owned(), file: Mutex::new(file) };
-                    this.note(None).map_err(|error| cannot("write to", &error))?;
+                    if let Err(error) = this.note(None) {
+                        // On a full disk what is stored must be delivered all the same. What an
+                        // earlier process has left would lead to that one.
+                        this.blank().ok();
+                        tracing::warn!(
+                            dir = %path.display(),
+                            %error,
+                            "The lock file cannot be written; other commands will not find this \
+                             process.",
+                        );
+                    }
                     return Ok(this);
                 }
                 Err(TryLockError::WouldBlock) => sleep(PAUSE),
@@ -92,6 +103,16 @@ impl DataDir {
         file.set_len(note.len() as u64)
     }
 
+    /// Makes the note unreadable. The file keeps its size: on a disk that is full when the next
+    /// process starts, there would be no room for another note.
+    fn blank(&self) -> io::Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let len = file.metadata()?.len().min(1024);
+        file.set_len(len)?;
+        file.seek(SeekFrom::Start(0))?;
+        io::copy(&mut io::repeat(b' ').take(len), &mut *file).map(drop)
+    }
+
     /// Returns who holds the directory; `None` if nobody does, whatever the lock file says.
     ///
     /// # Errors
@@ -124,8 +145,26 @@ impl DataDir {
 impl Drop for DataDir {
     fn drop(&mut self) {
         // For people who look into the file; without it, nothing is wrong.
-        drop(self.file.get_mut().unwrap_or_else(PoisonError::into_inner).set_len(0));
+        self.blank().ok();
     }
+}
+
+/// Checks that the directory, if there is something of its name, is one.
+///
+/// # Errors
+///
+/// A diagnostic for a file, or for a link to nothing.
+pub fn check(path: &Path) -> Result<(), Diagnostic> {
+    let what = match (std::fs::symlink_metadata(path), std::fs::metadata(path)) {
+        (Ok(_), Ok(found)) if !found.is_dir() => "is not a directory",
+        (Ok(_), Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+            "is not a directory, but a link to nothing"
+        }
+        // What else is wrong is told by the operating system when it is opened.
+        _ => return Ok(()),
+    };
+    Err(fault(path, format!("the data directory {} {what}", path.display()))
+        .help("move it away, or set `data_dir` to a folder"))
 }
 
 fn create(path: &Path) -> io::Result<()> {
@@ -241,6 +280,30 @@ mod tests {
         let refused = DataDir::lock(&file.join("data")).unwrap_err();
         assert!(refused.message.contains("cannot create"), "{refused}");
         assert!(refused.help.is_some());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_directory_is_called_so_with_a_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("nothing"), &link).unwrap();
+        for path in [&file, &link] {
+            let refused = DataDir::lock(path).unwrap_err();
+            assert!(refused.message.contains("is not a directory"), "{refused}");
+            assert!(refused.help.unwrap().contains("data_dir"));
+        }
+        std::fs::create_dir(dir.path().join("nothing")).unwrap();
+        DataDir::lock(&link).unwrap();
+    }
+
+    #[test]
+    fn the_room_of_the_note_stays_for_the_next_but_not_what_it_said() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataDir::lock(dir.path()).unwrap());
+        let left = std::fs::read_to_string(dir.path().join(FILE)).unwrap();
+        assert!(!left.is_empty() && left.trim().is_empty(), "{left:?}");
     }
 
     #[cfg(unix)]

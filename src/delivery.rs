@@ -15,7 +15,7 @@ pub mod retry;
 
 mod control;
 mod courier;
-mod metering;
+pub(crate) mod metering;
 mod parcel;
 mod progress;
 mod settling;
@@ -32,7 +32,7 @@ use crate::outcome::Outcome;
 
 pub use client::Client;
 pub use control::DeliveryHandle;
-pub use dead_letter::{DeadLetter, DeadLetters};
+pub use dead_letter::{DeadLetter, DeadLetters, Unwritten};
 
 /// What became of one operation of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +149,8 @@ impl From<&CustomerIoConfig> for Tuning {
 pub struct DeliveryStatus {
     /// `sending`, `waiting` (back-off), `held`, or `paused`.
     pub state: &'static str,
-    /// Why it is not `sending`.
+    /// Why it is not `sending`; when `held`, the code of a [`Hold`], or `dead_letters` while those
+    /// cannot be written.
     pub reason: Option<String>,
     /// Unix seconds since when.
     pub since: Option<i64>,
@@ -193,6 +194,10 @@ pub struct Pace {
     pub fetch_pause: Duration,
     /// First pause after dead letters could not be written; doubles up to 30 times as much.
     pub dead_letter_pause: Duration,
+    /// How often a rate that a 429 lowered is raised by a step.
+    pub rate_raised_every: Duration,
+    /// How often dead letters are looked at for their age.
+    pub dead_letter_age_check: Duration,
 }
 
 impl Default for Pace {
@@ -207,6 +212,8 @@ impl Default for Pace {
             least_asked_wait: Duration::from_secs(1),
             fetch_pause: Duration::from_secs(1),
             dead_letter_pause: Duration::from_secs(1),
+            rate_raised_every: Duration::from_secs(60),
+            dead_letter_age_check: Duration::from_secs(600),
         }
     }
 }

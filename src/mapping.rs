@@ -16,7 +16,7 @@ mod source;
 mod suite;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use sha2::{Digest, Sha256};
@@ -60,6 +60,8 @@ pub struct Mapping {
     settings: Settings,
     warnings: Vec<Diagnostic>,
     hash: String,
+    /// Workers that are compiled and that nobody has taken yet.
+    prepared: Mutex<Vec<Mapper>>,
 }
 
 #[derive(Debug)]
@@ -110,6 +112,7 @@ impl Mapping {
             settings: settings.clone(),
             warnings,
             hash: hash(scripts),
+            prepared: Mutex::default(),
         })
     }
 
@@ -157,6 +160,35 @@ impl Mapping {
             program: compile::for_running(&t.source).unwrap_or_else(|| t.program.clone()),
         };
         Mapper::new(self.types.iter().map(script).collect(), &self.settings)
+    }
+
+    /// Compiles `count` workers side by side and keeps them for [`Mapping::prepared_worker`], so
+    /// that no event waits for it. Blocks until they are there.
+    pub fn prepare(self: &Arc<Self>, count: usize) {
+        thread::scope(|scope| {
+            for _ in 0..count {
+                let make = || {
+                    let worker = self.worker();
+                    self.prepared.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
+                };
+                let thread = thread::Builder::new().name("prepare".to_owned());
+                if let Err(error) = thread.stack_size(STACK_BYTES).spawn_scoped(scope, make) {
+                    tracing::debug!(%error, "A worker will compile its scripts when it needs them.");
+                }
+            }
+        });
+    }
+
+    /// Takes a worker that [`Mapping::prepare`] has made, or makes one as [`Mapping::worker`].
+    #[must_use]
+    pub fn prepared_worker(self: &Arc<Self>) -> Mapper {
+        let prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        prepared.unwrap_or_else(|| self.worker())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn prepared(&self) -> usize {
+        self.prepared.lock().unwrap().len()
     }
 }
 

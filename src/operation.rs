@@ -15,6 +15,7 @@ use self::grammar::{Action, Form, Type};
 use self::wire::{NOT_FINITE, Wire};
 use crate::event::identity::IdInput;
 use crate::outcome::{Reason, ReasonCode};
+use crate::telemetry::names;
 
 pub use keys::ConflictKeys;
 
@@ -99,7 +100,7 @@ impl Press<'_> {
         let form =
             grammar::check(&operation).map_err(|fault| invalid(fault.tell(self.script, index)))?;
         warnings::look(&operation, form, &mut |code| {
-            metrics::counter!("rudder_customerio_warnings_total", "code" => code).increment(1);
+            metrics::counter!(names::WARNINGS, "code" => code).increment(1);
         });
         let keys = ConflictKeys::of(&operation, form);
         self.give_id(&mut operation, form, index)?;

@@ -106,12 +106,14 @@ impl Pipeline {
         surroundings: Surroundings,
     ) -> Result<Self, Vec<Diagnostic>> {
         let mut faults = Vec::new();
-        let listeners = Listeners::bind(&config).map_err(|more| faults.extend(more)).ok();
+        let listeners = Listeners::bind(&config);
         let scripts = reload::scripts(&config.mapping);
         let scripts = scripts.map_err(|more| faults.extend(more)).ok();
         let (destination, store) = (surroundings.destination, surroundings.store);
         let parts = sink_parts(&config, scripts.clone(), destination, store).await;
         let parts = parts.map_err(|more| faults.extend(more)).ok();
+        // Last: if another process has the data directory, it has the addresses too.
+        let listeners = listeners.map_err(|more| faults.extend(more)).ok();
         let (Some(listeners), Some(parts), Some(scripts)) = (listeners, parts, scripts) else {
             return Err(faults);
         };
@@ -252,7 +254,7 @@ async fn sink_parts(
     if let Some(store) = store {
         builder = builder.store(store);
     }
-    builder.parts().await
+    builder.parts_with_workers().await
 }
 
 /// Tells other commands of this machine where to find this process.

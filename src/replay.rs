@@ -30,7 +30,7 @@ use crate::config::{Config, SourceConfig};
 use crate::delivery::dead_letter::read::{self, LetterFile};
 use crate::sink::{Parts, Rules, SinkHandle};
 
-pub use report::{Ending, Message, Report};
+pub use report::{Ending, Example, Message, Report};
 
 /// Messages that wait for a reader before the replay waits for him.
 const MESSAGES: usize = 16;
@@ -156,6 +156,23 @@ impl Replays {
     ///
     /// Outside of a tokio runtime.
     pub fn start(&self, selection: Selection) -> Result<Running, Refusal> {
+        self.start_with(selection, Vec::new())
+    }
+
+    /// As [`Replays::start`], with warnings that stand before everything else.
+    ///
+    /// # Errors
+    ///
+    /// As [`Replays::start`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn start_with(
+        &self,
+        selection: Selection,
+        warnings: Vec<String>,
+    ) -> Result<Running, Refusal> {
         let turn = Arc::clone(&self.turn).try_acquire_owned().map_err(|_| Refusal::Busy)?;
         if selection.rate == Some(0) {
             return Err(Refusal::Invalid("`rate` must be at least 1 event per second".to_owned()));
@@ -173,7 +190,7 @@ impl Replays {
         let engine = Engine::new(target, selection, bench, report, out, source_types);
         let task = tokio::spawn(async move {
             let _turn = turn;
-            engine.run().await
+            engine.run(warnings).await
         });
         Ok(Running { messages, task })
     }

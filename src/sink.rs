@@ -78,6 +78,7 @@ struct Shared {
     data_dir: Option<Arc<DataDir>>,
     destination: Arc<dyn Destination>,
     delivery: DeliveryHandle,
+    dead_letters: Arc<DeadLetters>,
     /// Appender and delivery, which end after the intake only.
     stages: [AbortHandle; 2],
     #[expect(dead_code, reason = "held for its drop")]
@@ -139,6 +140,8 @@ pub struct Drained {
     pub undelivered: u64,
     /// Whether these survive the end of the process.
     pub durable: bool,
+    /// What is wrong with the buffer, if so and the next start will not deliver them by itself.
+    pub trouble: Option<String>,
     /// The final account.
     pub ledger: LedgerSnapshot,
 }
@@ -169,7 +172,7 @@ impl CustomerIoSink {
     /// Outside of a tokio runtime.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
         let Parts { rules, buffer, destination, customerio, dead_letters, threads, .. } = parts;
-        let threads = threads.unwrap_or_else(cores);
+        let threads = threads.unwrap_or_else(cores).max(1);
         let width = Width { threads, budget: parts.intake_bytes, patience: PATIENCE };
         let rules = Arc::new(ArcSwap::from_pointee(rules));
         let front = Front::start(width, &rules, &buffer, dead_letters.clone())?;
@@ -177,6 +180,7 @@ impl CustomerIoSink {
         let data_dir = parts.data_dir;
         // Delivery ends last of all tasks, also of a sink that is only dropped.
         let held = data_dir.clone();
+        let letters = Arc::clone(&dead_letters);
         let (delivery, task) = delivery::start_paced(
             Arc::clone(&buffer),
             Arc::clone(&destination),
@@ -202,6 +206,7 @@ impl CustomerIoSink {
             data_dir,
             destination,
             delivery,
+            dead_letters: letters,
             stages: [front.appender.abort_handle(), task.abort_handle()],
         };
         let handle = SinkHandle { shared: Arc::new(shared) };
@@ -286,10 +291,15 @@ impl CustomerIoSink {
             // Its drop would wait for the same write.
             std::mem::forget(Arc::clone(&shared.buffer));
         }
+        let (stats, durable) = (shared.buffer.stats(), shared.buffer.durable());
+        // A ledger of all lives is kept where events should survive.
+        let kept = durable || shared.buffer.all_lives().is_none();
+        let trouble = stats.unavailable.filter(|_| stats.damaged || !kept);
         Drained {
             stored,
-            undelivered: shared.buffer.stats().events,
-            durable: shared.buffer.durable(),
+            undelivered: stats.events,
+            durable,
+            trouble,
             ledger: shared.ledger.snapshot(),
         }
     }
@@ -330,6 +340,9 @@ impl SinkHandle {
     }
 
     /// Puts other rules in force. Batches whose mapping has begun keep the old ones.
+    ///
+    /// Each mapping thread takes a worker of [`Mapping::prepare`](crate::mapping::Mapping::prepare);
+    /// for what is not prepared, its next batch waits while it compiles.
     pub fn reload(&self, rules: Rules) {
         let scripts = Arc::clone(&rules.mapping);
         let old = self.shared.rules.swap(Arc::new(rules));
@@ -338,10 +351,20 @@ impl SinkHandle {
         }
     }
 
+    /// Returns how many threads map.
+    pub(crate) fn mapping_threads(&self) -> usize {
+        self.shared.threads
+    }
+
     /// Returns the control of the delivery.
     #[must_use]
     pub fn delivery(&self) -> &DeliveryHandle {
         &self.shared.delivery
+    }
+
+    /// Returns the writer of dead letters.
+    pub(crate) fn dead_letters(&self) -> &Arc<DeadLetters> {
+        &self.shared.dead_letters
     }
 
     /// Returns where events wait.
@@ -392,12 +415,13 @@ impl SinkHandle {
     pub fn stats(&self) -> SinkStats {
         let shared = &*self.shared;
         let buffer = shared.buffer.stats();
+        let damaged = buffer.damaged;
         SinkStats {
             ledger: shared.ledger.snapshot(),
             all_lives: shared.buffer.all_lives(),
             unavailable: self.unavailable_with(&buffer),
             buffer,
-            delivery: shared.delivery.status(),
+            delivery: with_damage(shared.delivery.status(), damaged),
             mapping_worked: shared.busy.total(),
             mapping_threads: shared.threads,
             script_hash: Arc::from(shared.rules.load().mapping.hash()),
@@ -420,6 +444,18 @@ impl Default for SinkStats {
             unavailable: Vec::new(),
         }
     }
+}
+
+/// Delivery that has nothing to send since the buffer cannot be read is held.
+fn with_damage(status: DeliveryStatus, damaged: bool) -> DeliveryStatus {
+    if damaged && status.state == "sending" {
+        return DeliveryStatus {
+            state: "held",
+            reason: Some("buffer_damaged".to_owned()),
+            ..status
+        };
+    }
+    status
 }
 
 fn cores() -> usize {

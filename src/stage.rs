@@ -80,6 +80,24 @@ impl Stage {
         Self { filter, mapping, mapper, fill, scratch: Vec::new() }
     }
 
+    /// As [`Stage::new`], with a worker that is compiled already, if there is one.
+    #[must_use]
+    pub fn prepared(filter: Arc<Filter>, mapping: Arc<Mapping>, fill: Fill) -> Self {
+        let mapper = mapping.prepared_worker();
+        Self { filter, mapping, mapper, fill, scratch: Vec::new() }
+    }
+
+    /// Goes on over another snapshot; the scripts are compiled only if they are others.
+    #[must_use]
+    pub fn over(self, filter: &Arc<Filter>, mapping: &Arc<Mapping>) -> Self {
+        let filter = Arc::clone(filter);
+        if Arc::ptr_eq(&self.mapping, mapping) {
+            Self { filter, ..self }
+        } else {
+            Self::prepared(filter, Arc::clone(mapping), self.fill)
+        }
+    }
+
     /// Walks one element of a batch.
     pub fn walk(&mut self, element: &Incoming, batch: &Batch) -> Walked {
         let event = match self.decode(element, batch) {

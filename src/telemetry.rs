@@ -8,6 +8,7 @@
 pub mod export;
 pub mod logging;
 pub mod names;
+pub mod panics;
 pub mod recorder;
 
 use metrics::{Label, counter};

@@ -34,10 +34,10 @@ impl Reloaded {
 impl fmt::Display for Reloaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "loaded, hash {}", self.hash)?;
-        if self.is_change() {
-            write!(f, "applied: {}", self.effects())?;
-        } else {
-            f.write_str("nothing that takes effect while running has changed")?;
+        match (self.is_change(), self.needs_restart.is_empty()) {
+            (true, _) => write!(f, "applied: {}", self.effects())?,
+            (false, true) => f.write_str("nothing has changed")?,
+            (false, false) => f.write_str("applied: nothing")?,
         }
         if !self.needs_restart.is_empty() {
             write!(f, "\nneeds restart: {}", self.needs_restart.join(", "))?;
@@ -53,8 +53,11 @@ mod tests {
     #[test]
     fn it_tells_what_took_effect_and_what_needs_a_restart() {
         let mut reloaded = Reloaded { hash: "abc".to_owned(), ..Reloaded::default() };
-        let nothing = "loaded, hash abc\nnothing that takes effect while running has changed";
+        let nothing = "loaded, hash abc\nnothing has changed";
         assert_eq!(reloaded.to_string(), nothing);
+        reloaded.needs_restart = vec!["admin.token".to_owned()];
+        let later = "loaded, hash abc\napplied: nothing\nneeds restart: admin.token";
+        assert_eq!(reloaded.to_string(), later);
         reloaded.scripts = true;
         reloaded.applied = vec!["consent.unknown".to_owned(), "log.level".to_owned()];
         reloaded.needs_restart = vec!["admin.token".to_owned(), "buffer.max_size".to_owned()];

@@ -74,7 +74,7 @@ pub struct Fill {
     pub bytes: u64,
     /// The bound.
     pub max_bytes: u64,
-    /// Age of the oldest; null if none waits.
+    /// Age of the oldest; null if none waits, or if damage hides it.
     pub oldest_seconds: Option<u64>,
 }
 
@@ -85,7 +85,7 @@ pub struct Scripts {
     pub hash: String,
     /// Since when they are in force.
     pub loaded_at: String,
-    /// Why the last reload, of scripts or configuration, was refused; null if it was not.
+    /// Why the scripts were refused at the last reload; null if they were not.
     pub error: Option<String>,
 }
 
@@ -97,13 +97,19 @@ pub struct Configuration {
     /// Paths of the keys that were read with other values than the process started with, and take
     /// effect with the next start.
     pub needs_restart: Vec<String>,
+    /// Why the configuration was refused at the last reload; null if it was not.
+    pub error: Option<String>,
 }
 
 impl Configuration {
     /// Tells what was read, and since when it is in force.
     #[must_use]
-    pub fn new(loaded_at: DateTime<Utc>, needs_restart: Vec<String>) -> Self {
-        Self { loaded_at: rfc3339(loaded_at), needs_restart }
+    pub fn new(
+        loaded_at: DateTime<Utc>,
+        needs_restart: Vec<String>,
+        error: Option<String>,
+    ) -> Self {
+        Self { loaded_at: rfc3339(loaded_at), needs_restart, error }
     }
 }
 

@@ -40,6 +40,7 @@ impl Process for Fake {
         let config = status::Configuration {
             loaded_at: "1970-01-01T00:00:00Z".to_owned(),
             needs_restart: vec!["admin.listen".to_owned()],
+            error: None,
         };
         Status::new(&stats, Duration::from_secs(7), None, config)
     }
@@ -196,7 +197,7 @@ async fn status_has_exactly_the_promised_members() {
             r#""since":"1970-01-01T00:00:00Z","in_flight":0,"rate":0.0}},"buffer":{{"events":0,"#,
             r#""bytes":0,"max_bytes":0,"oldest_seconds":null}},"scripts":{{"hash":"abc","#,
             r#""loaded_at":"1970-01-01T00:00:00Z","error":null}},"#,
-            r#""config":{{"loaded_at":"1970-01-01T00:00:00Z","needs_restart":["admin.listen"]}}}}"#
+            r#""config":{{"loaded_at":"1970-01-01T00:00:00Z","needs_restart":["admin.listen"],"error":null}}}}"#
         ),
         env!("CARGO_PKG_VERSION")
     );

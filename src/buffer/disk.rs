@@ -7,7 +7,7 @@
 //!                   meta      format; totals and the ledger of all lives, as JSON (see `meta`)
 //! dir/*.new         a database that is being made (see `create`)
 //! dir/reserve       room for emptying a full disk (see `reserve`)
-//! dir/*.damaged-*   what was set aside (see `damage`)
+//! dir/*.damaged-*   what was set aside (see `damage`, `salvage`)
 //! ```
 //!
 //! - **Append.** One thread (`writer`) owns the database. It takes the appends that wait, writes
@@ -38,6 +38,8 @@
 //!   `max_size` more than what waits, or twice what waits at the worst: when every second event of
 //!   each row waits. So the file stays below four times `max_size`, and is about 1.6 times as large
 //!   when rows are settled as a whole.
+//! - **Removal.** A file that was removed takes writes that nobody finds: its name is looked at with
+//!   every sync, and it is written again (`presence`).
 //! - **Damage.** A damaged row has events without operations when it is set aside
 //!   (`on_corruption: set_aside`); else reading stops before it.
 
@@ -50,10 +52,12 @@ mod held;
 mod inspect;
 mod letters;
 mod meta;
+mod presence;
 mod reader;
 mod reserve;
 mod rewrite;
 mod row;
+mod salvage;
 mod shared;
 mod state;
 mod store;
@@ -71,6 +75,7 @@ use tokio::sync::oneshot;
 
 use self::append::Line;
 use self::meta::FORMAT;
+use self::presence::Presence;
 use self::reader::{Portion, Reader};
 use self::reserve::Reserve;
 use self::shared::Shared;
@@ -83,7 +88,8 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::outcome::{LedgerSnapshot, Outcome, Tally};
 
 pub use self::backend::BackendFactory;
-pub use self::inspect::{Inspection, export, inspect};
+pub use self::inspect::{Exported, Inspection, export, inspect, verify};
+pub use self::salvage::{DamagedRow, Salvaged, salvage};
 
 /// Name of the database within the folder.
 const FILE: &str = "events.redb";
@@ -129,7 +135,10 @@ impl DiskBuffer {
         })?;
         create::create(&file).map_err(|failure| vec![diagnostic(&failure, &file)])?;
         let reserve = Reserve::new(Some(options.dir.join(RESERVE)));
-        Self::open_store(&options, Store::new(file.clone(), backend::file(&file), reserve))
+        let presence = Arc::new(Presence::new(&file));
+        let mut store = Store::new(file, backend::file(&presence), reserve);
+        store.presence = Some(presence);
+        Self::open_store(&options, store)
     }
 
     /// Opens a buffer over another storage than a file; for tests of its failures.
@@ -143,6 +152,7 @@ impl DiskBuffer {
     }
 
     fn open_store(options: &DiskOptions, store: Store) -> Result<Self, Vec<Diagnostic>> {
+        let mut refusing = None;
         let meta = match store.open() {
             Err(Failure::Corrupt(why)) if options.on_corruption == OnCorruption::SetAside => {
                 store.close();
@@ -150,20 +160,33 @@ impl DiskBuffer {
                     let failure = Failure::Io(format!("it cannot be set aside: {error}"));
                     vec![diagnostic(&failure, &store.file)]
                 })?;
+                if let Some(presence) = &store.presence {
+                    presence.forget();
+                    let created = create::create(&store.file);
+                    created.map_err(|failure| vec![diagnostic(&failure, &store.file)])?;
+                }
                 store.open()
+            }
+            Err(Failure::Full(_)) => {
+                store.reserve.release();
+                store.open().or_else(|failure| {
+                    // What is stored is delivered, which makes room; nothing is taken meanwhile.
+                    let meta = store.open_view()?;
+                    refusing = Some(failure);
+                    Ok(meta)
+                })
             }
             opened => opened,
         };
         let meta = meta.map_err(|failure| vec![diagnostic(&failure, &store.file)])?;
         let mut state = State::new(options.max_size, options.when_full, meta.clone());
-        if let Ok(Some(raw)) = store.row_from(0)
-            && let Ok(found) = raw.check()
-        {
-            state.starts_with(found.oldest());
+        if let Ok(Some(raw)) = store.row_from(0) {
+            let oldest = raw.check().map_or_else(|_| salvage::oldest(&raw), |found| found.oldest());
+            state.starts_with(oldest);
         }
         let shared = Arc::new(Shared::new(store, state, options.on_corruption));
         let mut writer = Writer::new(Arc::clone(&shared), meta);
-        if let Err(failure) = shared.store.reserve.ensure() {
+        if let Some(failure) = refusing.or_else(|| shared.store.reserve.ensure().err()) {
             writer.begin_refusing(&failure);
         }
         let writer = std::thread::Builder::new()
@@ -287,7 +310,7 @@ impl Buffer for DiskBuffer {
     }
 
     fn durable(&self) -> bool {
-        true
+        self.shared.store.check_presence().is_ok()
     }
 }
 

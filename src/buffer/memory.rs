@@ -232,6 +232,7 @@ impl Buffer for MemoryBuffer {
             max_bytes: self.max_bytes,
             oldest: shelf.unsettled.first_key_value().map(|(_, held)| held.event.received_at),
             unavailable: (full && !shelf.unsettled.is_empty()).then(|| "buffer is full".to_owned()),
+            damaged: false,
         }
     }
 

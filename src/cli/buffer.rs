@@ -6,6 +6,7 @@ mod inspect;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use rudder_customerio::buffer::disk::DamagedRow;
 use rudder_customerio::data_dir::{DataDir, Holder};
 use rudder_customerio::sink::BUFFER_DIR;
 
@@ -22,7 +23,7 @@ Examples:
   rudder-customerio buffer inspect
   rudder-customerio buffer export --data-dir /var/lib/rudder-customerio waiting.ndjson
 
-Ends with 0 if the buffer was read, 1 if it was not.")]
+Ends with 0 if the buffer was read, 1 if it or a part of it was not.")]
 pub struct BufferArgs {
     #[command(subcommand)]
     command: Command,
@@ -86,6 +87,13 @@ impl Location {
         })?;
         Ok(Idle { dir, lock })
     }
+}
+
+/// Names a row that cannot be read.
+pub(super) fn damaged(row: &DamagedRow) -> String {
+    let DamagedRow { first, last, events, why, .. } = row;
+    let events = output::count(usize::try_from(*events).unwrap_or(usize::MAX), "event");
+    format!("row {}: {why} (sequences {} to {}, {events} waiting)", first.0, first.0, last.0)
 }
 
 fn held(data_dir: &Path, holder: Holder) -> String {

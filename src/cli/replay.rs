@@ -94,12 +94,6 @@ pub fn run(args: ReplayArgs, globals: &Globals) -> ExitCode {
 }
 
 async fn replay(config: &Config, selection: Selection, stop: Stop, color: bool) -> ExitCode {
-    if !selection.dry_run {
-        output::say(format!(
-            "{} an identify that is replayed may overwrite newer values of its person",
-            output::paint(Tone::Warning, "warning:", color)
-        ));
-    }
     match through::holder(config) {
         Ok(Some(admin)) => through::replay(config, admin, &selection, &stop, color).await,
         Ok(None) => alone::replay(config, selection, stop, color).await,

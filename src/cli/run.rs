@@ -33,8 +33,8 @@ Examples:
 
 SIGHUP reads configuration and scripts again, as POST /reload does at the admin endpoints.
 
-Ends with 0 after a clean stop, 1 if the start failed, if events of a buffer in memory are lost with \
-the process, or if events of standard input as the only source failed or were rejected.")]
+Ends with 0 after a clean stop, 1 if the start failed, if events are lost with the process or stay \
+behind damage in the buffer, or if events of standard input as the only source failed or were rejected.")]
 pub struct RunArgs {}
 
 /// Codes of diagnostics that tell of the machine and not of the configuration.
@@ -129,7 +129,8 @@ pub(super) fn start_code(faults: &[Diagnostic]) -> u8 {
 fn end_code(ended: &Ended) -> u8 {
     let ledger = &ended.drained.ledger;
     let failures = ledger.total(OutcomeKind::Failed) + ledger.total(OutcomeKind::Rejected);
-    let clean = ended.drained.is_clean() && ended.broken.is_empty();
+    let stuck = ended.drained.undelivered > 0 && ended.drained.trouble.is_some();
+    let clean = ended.drained.is_clean() && !stuck && ended.broken.is_empty();
     if clean && !(ended.stdin_alone && failures > 0) { exit::SUCCESS } else { exit::FAILURE }
 }
 
@@ -147,7 +148,7 @@ mod tests {
         (0..undelivered).for_each(|_| tally.buffer());
         ledger.enter(&tally);
         let ledger = ledger.snapshot();
-        let drained = Drained { stored: true, undelivered, durable: false, ledger };
+        let drained = Drained { stored: true, undelivered, durable: false, trouble: None, ledger };
         Ended { drained, stdin_alone, broken: Vec::new() }
     }
 
@@ -166,6 +167,8 @@ mod tests {
         assert_eq!(end_code(&lost), exit::FAILURE);
         lost.drained.durable = true;
         assert_eq!(end_code(&lost), exit::SUCCESS);
+        lost.drained.trouble = Some("row 7 is damaged".to_owned());
+        assert_eq!(end_code(&lost), exit::FAILURE, "nobody would look after it");
     }
 
     #[test]

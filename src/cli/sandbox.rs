@@ -87,6 +87,9 @@ pub struct SandboxArgs {
     ///   503@10%,times=3              three times
     ///   503@after=3s,for=30s         from the third second on, for 30 seconds
     ///
+    /// Without times= or for=, reset:accept resets connections to /_sandbox too, for it comes before
+    /// the request: then only a restart of the sandbox ends it.
+    ///
     /// JSON: {"match":{"path":"/api/v2/*","person":"u-1"},"when":{"every":10},"do":{"status":503}}
     #[arg(long, value_name = "RULE", verbatim_doc_comment)]
     pub fault: Vec<String>,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use rudder_customerio::buffer::disk;
 use rudder_customerio::config::{BufferKind, Config, LoadMode};
-use rudder_customerio::data_dir::{DataDir, Holder};
+use rudder_customerio::data_dir::{self, DataDir, Holder};
 use rudder_customerio::delivery::client::Client;
 use rudder_customerio::diagnostic::{Diagnostic, Place};
 use rudder_customerio::mapping::{self, Mapping, Scripts};
@@ -14,6 +14,7 @@ use rudder_customerio::sink::BUFFER_DIR;
 use rudder_customerio::source::tls::Acceptor;
 
 use super::output::{self, Tone, count};
+use super::probe::Failure;
 use super::{Globals, exit};
 
 /// Options of `validate`.
@@ -23,8 +24,9 @@ Examples:
   rudder-customerio validate
   rudder-customerio -c production.yaml validate --online
 
-Ends with 0 if all is well, 78 if configuration or scripts are invalid, 1 if a test failed, the data \
-directory cannot be written, the buffer in it cannot be read, or Customer.io refused the credentials. \
+Ends with 0 if all is well, 78 if configuration or scripts are invalid or the account is in another \
+region or workspace, 1 if a test failed, the data directory cannot be written, the buffer in it cannot \
+be read, or Customer.io refused the credentials. \
 The buffer of a running process is left alone.")]
 pub struct ValidateArgs {
     /// Ask Customer.io for the account's region too
@@ -40,8 +42,9 @@ pub fn run(args: ValidateArgs, globals: &Globals) -> ExitCode {
     let Some(config) = checks.configuration(globals) else { return checks.end() };
     checks.certificates(&config);
     checks.scripts(&config);
-    checks.data_dir(&config.data_dir, &config.dead_letters.dir);
-    checks.buffer(&config);
+    if checks.data_dir(&config.data_dir, &config.dead_letters.dir) {
+        checks.buffer(&config);
+    }
     if checks.client(&config) && args.online {
         checks.online(&config);
     }
@@ -137,8 +140,14 @@ impl Checks {
         }
     }
 
-    /// Makes and removes a file in the directory, or where `run` would create it.
-    fn data_dir(&mut self, dir: &Path, dead_letters: &Path) {
+    /// Makes and removes a file in the directory, or where `run` would create it. Tells whether there
+    /// can be anything in it.
+    fn data_dir(&mut self, dir: &Path, dead_letters: &Path) -> bool {
+        if let Err(fault) = data_dir::check(dir) {
+            self.failed += 1;
+            output::report(&[fault], self.color);
+            return false;
+        }
         let folder = dir.join(dead_letters);
         let there = folder.ancestors().find(|folder| super::exists(folder));
         let there = there.unwrap_or(Path::new("."));
@@ -157,6 +166,7 @@ impl Checks {
                 output::report(&[fault], self.color);
             }
         }
+        true
     }
 
     /// Looks into the buffer, unless a running process works with it.
@@ -184,7 +194,14 @@ impl Checks {
         match found {
             Ok(found) => {
                 let events = count(usize::try_from(found.events).unwrap_or(usize::MAX), "event");
-                self.good(&format!("buffer {}: {events} waiting", dir.display()));
+                if found.damaged.is_empty() {
+                    return self.good(&format!("buffer {}: {events} waiting", dir.display()));
+                }
+                self.failed += found.damaged.len();
+                for row in &found.damaged {
+                    let row = super::buffer::damaged(row);
+                    self.bad(&format!("buffer {}: damaged {row}", dir.display()));
+                }
             }
             Err(fault) => {
                 self.failed += 1;
@@ -210,8 +227,8 @@ impl Checks {
         let Some(customerio) = &config.customerio else { return };
         match super::probe::ask(customerio) {
             Ok(answer) => self.good(&format!("Customer.io: {answer}")),
-            Err(why) => {
-                self.failed += 1;
+            Err(Failure { why, invalid }) => {
+                *(if invalid { &mut self.invalid } else { &mut self.failed }) += 1;
                 self.bad(&format!("Customer.io: {why}"));
             }
         }
@@ -250,8 +267,13 @@ mod tests {
 
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
-        checks.data_dir(&file, Path::new("dead"));
+        assert!(!checks.data_dir(&file, Path::new("dead")));
         assert_eq!(checks.failed, 1);
+
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("nothing"), &link).unwrap();
+        assert!(!checks.data_dir(&link, Path::new("dead")));
+        assert_eq!(checks.failed, 2);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | `customerio.site_id`, `customerio.api_key` | the next request |
 //! | `customerio.rate_limit.*` | the next request |
 //! | `customerio.batch.*`, `customerio.retry.*` | the next request |
+//! | `dead_letters.max_size`, `dead_letters.max_age` | the next dead letter |
 //! | `log.level` | the next message |
 //!
 //! Filter, consent, and scripts change in one step, and what the gateways answer to `/sourceConfig`
@@ -26,7 +27,7 @@ use super::Config;
 use super::declare::Differences;
 
 /// Keys, and sections with all their keys, that take effect while the process runs.
-const LIVE: [&str; 11] = [
+const LIVE: [&str; 13] = [
     "filter",
     "consent",
     "mapping.dir",
@@ -37,6 +38,8 @@ const LIVE: [&str; 11] = [
     "customerio.rate_limit",
     "customerio.batch",
     "customerio.retry",
+    "dead_letters.max_size",
+    "dead_letters.max_age",
     "log.level",
 ];
 
@@ -86,6 +89,8 @@ impl Config {
             own.batch = read.batch.clone();
             own.retry = read.retry.clone();
         }
+        config.dead_letters.max_size = read.dead_letters.max_size;
+        config.dead_letters.max_age = read.dead_letters.max_age;
         config.log.level = read.log.level;
         config
     }

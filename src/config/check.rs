@@ -29,12 +29,19 @@ const SOURCE_TYPES: [&str; 13] = [
 /// Notes what a file lacks that is to run, whatever else is wrong with it.
 pub(super) fn presence(tree: &Node, cx: &mut Context<'_>) {
     let data = |key: &str| tree.get(key).map(|node| &node.data);
-    if data("sources").is_none_or(|data| matches!(data, Data::List(list) if list.is_empty())) {
+    // A key that is meant to be the section is told as unknown already.
+    let misspelt = |key: &str| {
+        tree.get(key).is_none()
+            && tree.entries().iter().any(|entry| nearest(&entry.key, [key]).is_some())
+    };
+    let no_source =
+        data("sources").is_none_or(|data| matches!(data, Data::List(list) if list.is_empty()));
+    if no_source && !misspelt("sources") {
         let fault = Diagnostic::warning("no_source", "there is no source")
             .help("add one, for example: sources: [ { type: rudderstack } ]");
         cx.fault(tree, "sources", fault);
     }
-    if data("customerio").is_none_or(|data| matches!(data, Data::Null)) {
+    if data("customerio").is_none_or(|data| matches!(data, Data::Null)) && !misspelt("customerio") {
         let fault = Diagnostic::error("missing_key", "the section `customerio` is required")
             .help("add it with site_id and api_key");
         cx.fault(tree, "customerio", fault);

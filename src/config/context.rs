@@ -136,7 +136,15 @@ impl<'a> Context<'a> {
             ("there is no such key here".to_owned(), self.path.clone())
         };
         let help = match nearest(key, known.iter().copied()) {
-            Some(meant) => format!("did you mean `{meant}`?"),
+            Some(meant) => {
+                // That the meant key is missing says the same once more.
+                let meant_path = self.below_key(meant, |cx| cx.path.clone());
+                self.diagnostics.retain(|other| {
+                    let key = other.place.as_ref().and_then(|place| place.key.as_ref());
+                    other.code != "missing_key" || key != Some(&meant_path)
+                });
+                format!("did you mean `{meant}`?")
+            }
             None => format!("known keys here: {}", known.join(", ")),
         };
         let place = self.place_of(at, &path);

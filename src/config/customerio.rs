@@ -131,7 +131,8 @@ section! {
         initial: Duration as Period<1, 3_600_000> = "1s",
         /// Longest back-off.
         max: Duration as Period<1, 86_400_000> = "5m",
-        /// How long one operation may keep failing while others succeed, before it is a dead letter.
+        /// How long one operation may keep failing while others succeed, before it is a dead letter. The
+        /// time is counted in memory and begins anew at each start.
         give_up_after: Duration as Period<1_000, 31_536_000_000> = "24h",
         /// HTTP statuses that are tried again: codes, `4xx`, or `5xx`.
         statuses: Vec<StatusPattern> as List<Status> = "[ 408, 421, 423, 425, 429, 5xx ]",

@@ -12,8 +12,9 @@ section! {
     pub struct MappingConfig {
         /// Folder of scripts, made by `init`, relative to the working directory. Null: the built-in ones.
         dir: Option<PathBuf> as Nullable<FilePath> = "null",
-        /// Whether changed scripts, and a changed configuration, are loaded while running. If scripts do
-        /// not compile, their tests fail, or a value is wrong, everything stays as it was.
+        /// Whether changed scripts, a changed configuration, and changed files that it names by
+        /// `${file:…}` are loaded while running. If scripts do not compile, their tests fail, or a value
+        /// is wrong, everything stays as it was.
         watch: bool as Flag = "true",
         /// Mapping threads. Null: one per core.
         threads: Option<usize> as Nullable<Count<1, 1024>> = "null",

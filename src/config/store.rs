@@ -15,7 +15,7 @@ section! {
     pub struct BufferConfig {
         /// What happens at the bound.
         when_full: WhenFull as Choice = "wait",
-        /// What a buffer on disk does with a database or an entry that it cannot read.
+        /// What a buffer on disk does with a database or a row of events that it cannot read.
         on_corruption: OnCorruption as Choice = "stop",
         /// How many operations delivery looks at ahead of those that it sends. A higher number helps when
         /// few people have many events.
@@ -90,9 +90,10 @@ choice! {
 choice! {
     /// What a disk buffer does with what it cannot read.
     pub enum OnCorruption {
-        /// It stops, and says what to do.
+        /// It does not start with such a database, takes and delivers nothing behind such a row, and
+        /// says what to do.
         Stop = "stop",
-        /// It puts it aside under a dated name, and goes on.
+        /// It puts it aside under a dated name, rejects the events of a row, and goes on.
         SetAside = "set_aside",
     }
 }
@@ -105,7 +106,7 @@ section! {
         dir: PathBuf as FilePath = "dead-letters",
         /// Bound of all files together, in bytes.
         max_size: u64 as Size<65_536, 1_125_899_906_842_624> = "1 GiB",
-        /// Older files are removed.
+        /// Older files are removed, replayed or not.
         max_age: Duration as Period<3_600_000, 315_360_000_000> = "90d",
         /// What happens at the bound.
         when_full: DeadLettersFull as Choice = "hold",
@@ -115,7 +116,7 @@ section! {
 choice! {
     /// What happens when the dead letters have reached their bound.
     pub enum DeadLettersFull {
-        /// Delivery stops; nothing is lost.
+        /// Delivery stops until there is room (a replay, or files that were removed); nothing is lost.
         Hold = "hold",
         /// The oldest file is removed, and counted.
         DropOldest = "drop_oldest",

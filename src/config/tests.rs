@@ -338,6 +338,19 @@ fn presence_is_told_beside_other_mistakes() {
 }
 
 #[test]
+fn a_missing_key_that_is_only_misspelt_is_told_once() {
+    let keys = "customerio: { site-id: a, api_key: b }\nsources: [ { type: stdin } ]";
+    assert_eq!(codes(keys), ["unknown_key"]);
+    assert!(said(keys).contains("did you mean `site_id`?"));
+    let sections = "source: [ { type: stdin } ]\ncustomer_io: { site_id: a, api_key: b }";
+    assert_eq!(codes(sections), ["unknown_key", "unknown_key"]);
+    assert_eq!(
+        codes("customerio: { colour: a, api_key: b }\nsources: [ { type: stdin } ]").len(),
+        2
+    );
+}
+
+#[test]
 fn contradictions_between_keys_are_told() {
     insta::assert_snapshot!(said(
         "sources:

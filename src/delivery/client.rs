@@ -13,8 +13,8 @@ mod failure;
 mod outgoing;
 mod v1;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -59,6 +59,8 @@ pub struct Client {
     /// The region to insist on; none with an endpoint of one's own.
     region: Option<Region>,
     environment_id: Option<i64>,
+    /// Whose credentials they were at the last answer: told when it changes.
+    told: Mutex<Option<Account>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -109,6 +111,7 @@ impl Client {
             timeout: config.timeout,
             region: config.endpoint.is_none().then_some(config.region),
             environment_id: config.environment_id,
+            told: Mutex::default(),
             current: Current::new(Snapshot::new(
                 credentials,
                 Policy::new(config, endpoint.clone()),
@@ -136,7 +139,20 @@ impl Client {
         let account = account::read(&current.policy, answer.status, &answer.headers, &answer.body)?;
         account.check(self.region, self.environment_id)?;
         current.confirm();
+        self.tell(&account);
         Ok(account)
+    }
+
+    /// Logs whose credentials these are, so that an operator can pin it.
+    fn tell(&self, account: &Account) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.replace(account.clone()).as_ref() != Some(account) {
+            tracing::info!(
+                region = %account.shown_region(),
+                environment_id = account.environment_id,
+                "Customer.io has named the workspace of the credentials.",
+            );
+        }
     }
 
     /// Makes sure that nothing is sent to another workspace than the pinned one, whenever and

@@ -35,7 +35,7 @@ use super::parcel::{Parcel, Shelf};
 use super::progress::{Ended, Ending, Events, Load};
 use super::retry::{Gate, Holding, WorkingTime};
 use super::settling::Settling;
-use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace, Tuning};
+use super::{DeadLetters, DeliveryHandle, Destination, Hold, OnSettled, Pace, Tuning, metering};
 use crate::buffer::{Buffer, Sequence, Stored};
 use crate::config::{BatchConfig, CustomerIoConfig, RetryConfig};
 use crate::outcome::Outcome;
@@ -70,6 +70,7 @@ enum Wake {
     Flown(Flown),
     Probed(Result<(), Hold>),
     Written(letters::Written),
+    Pruned,
     Ordered,
     Time,
 }
@@ -86,6 +87,8 @@ pub struct Courier {
 
     reading: Option<BoxFuture<'static, Read>>,
     read_all: bool,
+    /// How many events are still to be read that an earlier life may have sent.
+    inherited: u64,
     events: Events,
     book: Book<Load>,
     item_limit: ItemLimit,
@@ -111,6 +114,8 @@ pub struct Courier {
     turn: usize,
     holding: Holding,
     probing: Option<BoxFuture<'static, Result<(), Hold>>>,
+    /// Whether the operator asked for a probe while one was under way.
+    probe_again: bool,
     /// Whether the credentials are still to be checked before the first request.
     checking: bool,
     orders: Orders,
@@ -145,7 +150,7 @@ impl Courier {
             suspects: Shelf::default(),
             flights: JoinSet::new(),
             under_way: HashMap::new(),
-            limiter: Limiter::new(config.requests_per_second, config.burst),
+            limiter: Limiter::new(config.requests_per_second, config.burst, pace.rate_raised_every),
             permit: false,
             limited_until: None,
             gate: Gate::default(),
@@ -154,16 +159,19 @@ impl Courier {
             turn: 0,
             holding: Holding::new(pace.probe_first, pace.probe_longest),
             probing: None,
+            probe_again: false,
             checking: config.check_credentials || config.environment_id.is_some(),
             orders: Orders::default(),
             working: WorkingTime::new(config.retry.max),
             failing_since: HashMap::new(),
             successes: 0,
             unreadable: false,
+            inherited: inherited(&*ends.buffer),
             letters: Letters::new(
                 Arc::clone(&ends.buffer),
                 Arc::clone(&ends.dead_letters),
-                pace.dead_letter_pause,
+                &pace,
+                now,
             ),
             settling: Settling::default(),
             ends,
@@ -179,6 +187,8 @@ impl Courier {
             self.probe(now);
             self.dispatch(now);
             self.letters.write(now);
+            self.letters.prune(now);
+            self.limiter.recover(now);
             self.settle();
             self.read();
             self.publish(now);
@@ -194,7 +204,7 @@ impl Courier {
                     let new = orders.borrow_and_update().clone();
                     self.ordered(new, Instant::now());
                 }
-                Wake::Time => {}
+                Wake::Pruned | Wake::Time => {}
             }
         }
     }
@@ -214,6 +224,7 @@ impl Courier {
             events = kept(&mut self.reading) => Wake::Read(events),
             answer = kept(&mut self.probing) => Wake::Probed(answer),
             written = kept(&mut self.letters.writing) => Wake::Written(written),
+            () = kept(&mut self.letters.pruning) => Wake::Pruned,
             Ok(()) = orders.changed() => Wake::Ordered,
             () = time => Wake::Time,
         }
@@ -231,6 +242,8 @@ impl Courier {
             self.limited_until,
             self.holding.probe_at(),
             self.letters.retry_at(),
+            self.letters.prune_at(),
+            self.limiter.recovers_at(),
         ]
         .into_iter()
         .flatten()
@@ -280,8 +293,13 @@ impl Courier {
     }
 
     fn written(&mut self, written: letters::Written, now: Instant) {
-        for (event, outcome) in self.letters.written(written, now).unwrap_or_default() {
+        let stuck = self.letters.are_stuck();
+        for (event, outcome) in self.letters.written(written, now) {
             self.settling.end(event, outcome);
+        }
+        if self.letters.are_stuck() != stuck {
+            self.working.stop();
+            metering::held("dead_letters", !stuck);
         }
     }
 
@@ -294,8 +312,11 @@ impl Courier {
         } else if !new.paused && self.orders.paused {
             tracing::info!("Delivery goes on.");
         }
-        if new.resumed != self.orders.resumed && self.probing.is_none() {
+        if new.resumed != self.orders.resumed {
+            // What a probe under way finds may be of before the operator mended it.
+            self.probe_again = self.probing.is_some();
             self.holding.probe_now(now);
+            self.letters.retry_now(now);
         }
         if let Some(tuning) = new.tuning.as_ref().filter(|_| new.tuned != self.orders.tuned) {
             self.retune(tuning, now);
@@ -308,16 +329,23 @@ impl Courier {
             ("paused", None)
         } else if let Some(hold) = self.holding.hold() {
             ("held", Some(hold.code))
+        } else if self.letters.are_stuck() {
+            ("held", Some("dead_letters"))
         } else if self.checking {
             ("waiting", Some("checking_credentials"))
         } else if self.gate.opens_at(now).is_some() {
             ("waiting", Some(self.last_failure))
         } else {
-            let unreadable = self.unreadable.then_some("the buffer cannot be read");
-            ("sending", self.letters.trouble().or(unreadable))
+            let unreadable = self.unreadable || self.letters.lack_events();
+            ("sending", unreadable.then_some("the buffer cannot be read"))
         };
         self.handle.publish(state, reason, self.flights.len(), self.limiter.rate());
     }
+}
+
+/// Returns how many events a buffer holds from an earlier life, which may have sent them.
+fn inherited(buffer: &dyn Buffer) -> u64 {
+    if buffer.durable() { buffer.stats().events } else { 0 }
 }
 
 /// Waits for a future that is kept between turns, and takes it out when it is ready.

@@ -2,7 +2,8 @@
 //!
 //! Files are named `<date>-<n>.ndjson` (UTC) and can be read by their owner alone. A life of the
 //! process begins files of its own, so that a line which a crash tore off is the last of its file.
-//! A letter is durable before its event is settled. [`marks`] says which were replayed.
+//! A letter is durable before its event is settled. [`marks`] says which were replayed. Files past
+//! `dead_letters.max_age` go when [`DeadLetters::prune`] is called, replayed or not.
 
 mod files;
 mod line;
@@ -11,6 +12,7 @@ pub mod read;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -28,9 +30,11 @@ pub struct DeadLetter {
     pub outcome: Outcome,
     /// Customer.io's words, for a rejected event.
     pub refusal: Refusal,
-    /// How often it was sent.
+    /// How often it was sent in this life of the process. A request that Customer.io asked to hold
+    /// back (429, or 503 with `Retry-After`) does not count.
     pub attempts: u32,
-    /// Whether Customer.io may have applied it all the same.
+    /// Whether Customer.io may have applied it all the same: an answer got lost, or the event was
+    /// in a durable buffer when the process began, so that an earlier life may have sent it.
     pub unknown: bool,
     /// The source event.
     pub original: Original,
@@ -44,10 +48,27 @@ pub struct DeadLetter {
     pub source: Arc<str>,
 }
 
+/// Why letters were not written, or not all of them.
+#[derive(Debug)]
+pub struct Unwritten {
+    /// So many of them, the first ones, are durable.
+    pub written: usize,
+    /// Why the next one is not.
+    pub error: std::io::Error,
+}
+
+impl From<std::io::Error> for Unwritten {
+    fn from(error: std::io::Error) -> Self {
+        Self { written: 0, error }
+    }
+}
+
 /// Writer of dead-letter files; at most one writes at a time.
 #[derive(Debug)]
 pub struct DeadLetters {
     files: Arc<Mutex<files::Files>>,
+    /// Bounds of size and age that hold from the next write, apart from what a write locks.
+    bounds: Mutex<(u64, Duration)>,
 }
 
 impl DeadLetters {
@@ -58,35 +79,67 @@ impl DeadLetters {
     /// I/O errors of creating or listing the folder.
     pub fn open(data_dir: &Path, config: &DeadLettersConfig) -> std::io::Result<Self> {
         let files = files::Files::open(data_dir.join(&config.dir), config)?;
-        Ok(Self { files: Arc::new(Mutex::new(files)) })
+        let bounds = Mutex::new((config.max_size, config.max_age));
+        Ok(Self { files: Arc::new(Mutex::new(files)), bounds })
+    }
+
+    /// Takes over `max_size` and `max_age`, from the next write. Folder and `when_full` stay.
+    pub fn retune(&self, config: &DeadLettersConfig) {
+        *self.bounds.lock().unwrap_or_else(PoisonError::into_inner) =
+            (config.max_size, config.max_age);
     }
 
     /// Writes letters and returns when they are durable.
     ///
     /// # Errors
     ///
-    /// I/O errors, or the bound is reached with `when_full: hold`; then nothing is settled, and
-    /// none of the letters has been written.
+    /// I/O errors, or the bound is reached with `when_full: hold`. The letters before that are
+    /// durable; the others were not written.
     ///
     /// # Cancel safety
     ///
     /// Once begun, the write goes on even if the returned future is dropped; the letters may then
     /// be written a second time.
-    pub async fn write(&self, letters: Vec<DeadLetter>) -> std::io::Result<()> {
+    pub async fn write(&self, letters: Vec<DeadLetter>) -> Result<(), Unwritten> {
         let files = Arc::clone(&self.files);
+        let (max_size, max_age) = *self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
         let write = move || {
             let now = Utc::now();
-            let mut text = Vec::new();
+            let (mut text, mut ends) = (Vec::new(), Vec::with_capacity(letters.len()));
             for letter in &letters {
                 line::write(&mut text, letter, now);
+                ends.push(text.len());
             }
-            files.lock().unwrap_or_else(PoisonError::into_inner).append(&text, now)
+            let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
+            files.set_bounds(max_size, max_age);
+            let mut durable = 0;
+            while let Some(rest) = text.get(durable..).filter(|rest| !rest.is_empty()) {
+                durable += files.append(rest, now).map_err(|error| {
+                    let written = ends.iter().take_while(|end| **end <= durable).count();
+                    Unwritten { written, error }
+                })?;
+            }
+            Ok(())
         };
         // The text of a panic may hold what is in a letter.
         let panicked = |_| std::io::Error::other("writing dead letters ended in a defect");
         tokio::task::spawn_blocking(write).await.map_err(panicked)?
     }
+
+    /// Removes what is past `dead_letters.max_age`. Letters that were not replayed are counted.
+    pub async fn prune(&self) {
+        let files = Arc::clone(&self.files);
+        let (max_size, max_age) = *self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let prune = move || {
+            let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
+            files.set_bounds(max_size, max_age);
+            files.prune(Utc::now());
+        };
+        if tokio::task::spawn_blocking(prune).await.is_err() {
+            tracing::error!("Removing old dead letters ended in a defect.");
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -13,10 +13,11 @@ use tokio::time::Instant;
 
 const LOWER: f64 = 0.7;
 const RAISE: f64 = 1.05;
-const CALM: Duration = Duration::from_secs(60);
 /// Several requests in flight meet the same limit; together they lower the rate once.
 const ONCE_PER: Duration = Duration::from_secs(1);
 const SLOWEST: f64 = 0.1;
+/// From the slowest rate to the fastest that can be configured are fewer steps.
+const MOST_STEPS: u32 = 1_000;
 
 /// A limiter of requests, owned by the delivery task.
 #[derive(Debug)]
@@ -25,20 +26,24 @@ pub struct Limiter {
     burst: u32,
     rate: f64,
     changed: Option<Instant>,
+    /// After so long without another 429 a lowered rate rises.
+    calm: Duration,
     quota: DefaultDirectRateLimiter,
     clock: DefaultClock,
 }
 
 impl Limiter {
-    /// Makes a limiter of `requests_per_second`, of which `burst` may leave at once.
+    /// Makes a limiter of `requests_per_second`, of which `burst` may leave at once. Lowered, the
+    /// rate rises by a step every `calm`.
     #[must_use]
-    pub fn new(requests_per_second: u32, burst: u32) -> Self {
+    pub fn new(requests_per_second: u32, burst: u32, calm: Duration) -> Self {
         let rate = f64::from(requests_per_second.max(1));
         Self {
             configured: rate,
             burst,
             rate,
             changed: None,
+            calm,
             quota: RateLimiter::direct(quota(rate, burst)),
             clock: DefaultClock::default(),
         }
@@ -74,17 +79,24 @@ impl Limiter {
         self.changed = changed;
     }
 
-    /// Raises a lowered rate after a calm minute.
-    fn recover(&mut self, now: Instant) {
-        if let Some(changed) = self.changed
-            && now.duration_since(changed) >= CALM
-        {
-            let rate = (self.rate * RAISE).min(self.configured);
-            self.set(rate, now);
-            if rate >= self.configured {
-                self.changed = None;
-            }
+    /// Raises a lowered rate once for each calm minute, also for those in which nothing was sent.
+    pub fn recover(&mut self, now: Instant) {
+        let Some(changed) = self.changed else { return };
+        let calm = now.duration_since(changed);
+        let steps = calm.as_millis() / self.calm.as_millis().max(1);
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX).min(MOST_STEPS);
+        if steps == 0 {
+            return;
         }
+        let rate = (self.rate * RAISE.powf(f64::from(steps))).min(self.configured);
+        self.set(rate, now);
+        self.changed = (rate < self.configured).then(|| changed + self.calm * steps);
+    }
+
+    /// Returns when a lowered rate rises next.
+    #[must_use]
+    pub fn recovers_at(&self) -> Option<Instant> {
+        self.changed.map(|changed| changed + self.calm)
     }
 
     /// Lowers the rate after a 429.
@@ -124,9 +136,11 @@ fn quota(rate: f64, burst: u32) -> Quota {
 mod tests {
     use super::*;
 
+    const CALM: Duration = Duration::from_secs(60);
+
     #[test]
     fn a_burst_leaves_at_once_and_then_the_rate_holds() {
-        let mut limiter = Limiter::new(1, 3);
+        let mut limiter = Limiter::new(1, 3, CALM);
         let now = Instant::now();
         for _ in 0..3 {
             assert_eq!(limiter.take(now), Ok(()));
@@ -137,7 +151,7 @@ mod tests {
 
     #[test]
     fn too_many_requests_lower_the_rate_once_and_take_the_burst_away() {
-        let mut limiter = Limiter::new(100, 100);
+        let mut limiter = Limiter::new(100, 100, CALM);
         let now = Instant::now();
         limiter.lower(now);
         limiter.lower(now);
@@ -151,7 +165,7 @@ mod tests {
     fn another_limit_keeps_a_lowered_rate_that_is_below_it() {
         let now = Instant::now();
         for (configured, expected) in [(200, 70.0), (80, 70.0), (50, 50.0)] {
-            let mut limiter = Limiter::new(100, 100);
+            let mut limiter = Limiter::new(100, 100, CALM);
             limiter.lower(now);
             limiter.retune(configured, 10, now);
             assert_eq!(limiter.rate(), expected);
@@ -159,7 +173,7 @@ mod tests {
             let raised = (expected * RAISE).min(f64::from(configured));
             assert!((limiter.rate() - raised).abs() < 1e-9);
         }
-        let mut limiter = Limiter::new(100, 100);
+        let mut limiter = Limiter::new(100, 100, CALM);
         limiter.retune(7, 1, now);
         assert_eq!(limiter.rate(), 7.0);
         assert!(limiter.take(now).is_err(), "a new limit is no new burst");
@@ -167,7 +181,7 @@ mod tests {
 
     #[test]
     fn calm_minutes_raise_the_rate_up_to_the_configured_one() {
-        let mut limiter = Limiter::new(100, 100);
+        let mut limiter = Limiter::new(100, 100, CALM);
         let now = Instant::now();
         limiter.lower(now);
         limiter.recover(now + CALM);
@@ -176,5 +190,28 @@ mod tests {
             limiter.recover(now + CALM * minute);
         }
         assert_eq!(limiter.rate(), 100.0);
+    }
+
+    #[test]
+    fn minutes_in_which_nothing_was_sent_raise_the_rate_by_a_step_each() {
+        let mut limiter = Limiter::new(100, 100, CALM);
+        let begin = Instant::now();
+        for lowered in 0..3 {
+            limiter.lower(begin + ONCE_PER * lowered);
+        }
+        let last = begin + ONCE_PER * 2;
+        let lowest = limiter.rate();
+        let risen = |limiter: &Limiter, steps| {
+            let expected = lowest * RAISE.powi(steps);
+            assert!((limiter.rate() - expected).abs() < 1e-9, "{}", limiter.rate());
+            assert_eq!(limiter.recovers_at(), Some(last + CALM * (steps as u32 + 1)));
+        };
+        // Half a minute counts towards the next step.
+        for (half_minutes, steps) in [(1, 0), (21, 10), (21, 10), (22, 11)] {
+            limiter.recover(last + CALM / 2 * half_minutes);
+            risen(&limiter, steps);
+        }
+        limiter.recover(last + CALM * 1_000_000);
+        assert_eq!((limiter.rate(), limiter.recovers_at()), (100.0, None));
     }
 }

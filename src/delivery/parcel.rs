@@ -17,7 +17,7 @@ use crate::config::RetryConfig;
 pub struct Parcel {
     /// What is left, in order; the first part travels next. Never empty parts.
     pub parts: VecDeque<Vec<Slot>>,
-    /// How often something of it was sent.
+    /// How often something of it was sent, as far as that counts as an attempt.
     pub sent: u32,
     /// Failures while other requests succeeded in between.
     strikes: u32,
@@ -111,9 +111,9 @@ impl Parcel {
         full_jitter(self.strikes, config)
     }
 
-    /// Notes that a request has ended, in a panic or not.
-    pub fn flown(&mut self, panicked: bool) {
-        self.sent = self.sent.saturating_add(1);
+    /// Notes that a request has ended, in a panic or not, and whether it counts as an attempt.
+    pub fn flown(&mut self, counts: bool, panicked: bool) {
+        self.sent = self.sent.saturating_add(u32::from(counts));
         self.panics = if panicked { self.panics.saturating_add(1) } else { 0 };
         self.unfetched = 0;
     }

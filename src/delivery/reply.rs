@@ -117,7 +117,7 @@ fn remedy(policy: &Policy, status: StatusCode, headers: &HeaderMap) -> String {
     let url = &policy.endpoint;
     match status.as_u16() {
         401 => format!(
-            "{url} refused the credentials ({status}): check `customerio.site_id` and `customerio.api_key`, and `customerio.region`"
+            "{url} refused the credentials ({status}): check `customerio.site_id` and `customerio.api_key`, and `customerio.region`; keys in `${{file:…}}` are read again before each try"
         ),
         402 | 403 => format!(
             "{url} does not let this workspace send ({status}): look at the account's plan and state in Customer.io"

@@ -96,6 +96,8 @@ struct Fake {
     sent: Mutex<Vec<(Vec<String>, u32)>>,
     probes: Mutex<Vec<Result<(), Hold>>>,
     probed: AtomicUsize,
+    /// Each probe waits for a permit, if set.
+    slow_probe: Mutex<Option<Arc<tokio::sync::Semaphore>>>,
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
 }
@@ -113,6 +115,7 @@ impl Fake {
             sent: Mutex::default(),
             probes: Mutex::default(),
             probed: AtomicUsize::new(0),
+            slow_probe: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             most_in_flight: AtomicUsize::new(0),
         })
@@ -150,6 +153,10 @@ impl Destination for Fake {
     fn probe(&self) -> BoxFuture<'_, Result<(), Hold>> {
         async move {
             self.probed.fetch_add(1, SeqCst);
+            let slow = self.slow_probe.lock().unwrap().clone();
+            if let Some(slow) = slow {
+                slow.acquire().await.unwrap().forget();
+            }
             let mut probes = self.probes.lock().unwrap();
             if probes.is_empty() { Ok(()) } else { probes.remove(0) }
         }
@@ -426,9 +433,24 @@ async fn a_failed_batch_goes_again_whole_with_its_count() {
     world.run().await;
     let sent = world.fake.sent.lock().unwrap().clone();
     let attempts: Vec<u32> = sent.iter().map(|(_, attempt)| *attempt).collect();
-    assert_eq!(attempts, [0, 1, 2, 3]);
+    assert_eq!(attempts, [0, 1, 1, 1], "being asked to wait is no attempt");
     assert!(sent.iter().all(|(names, _)| names == &["a1", "a2", "b1"]));
     assert_eq!(world.counts(), (3, 0));
+}
+
+#[tokio::test]
+async fn a_letter_does_not_count_the_requests_that_came_too_early() {
+    let world = World::new(Fake::new(|n, _| match n {
+        0 => again("http_429"),
+        1 => Reply::Retry { after: Some(Duration::ZERO), why: "http_429", unknown: false },
+        2 => Reply::Retry { after: Some(Duration::ZERO), why: "http_503", unknown: false },
+        3 => again("http_503"),
+        _ => Reply::Split(refusal("no")),
+    }));
+    world.put_each(&["a1"]).await;
+    world.run().await;
+    assert_eq!(world.letters()[0]["attempts"], 2);
+    assert_eq!(world.fake.sent.lock().unwrap().last().unwrap().1, 1);
 }
 
 #[tokio::test]

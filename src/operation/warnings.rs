@@ -32,6 +32,32 @@ const MEMBERS: [&str; 12] = [
     "type",
 ];
 
+/// Every code.
+pub const CODES: [&str; 22] = [
+    "blank_id",
+    "blank_name",
+    "device_without_platform",
+    "empty_attribute_name",
+    "long_attribute_name",
+    "long_event_value",
+    "long_id",
+    "long_name",
+    "long_value",
+    "many_attributes",
+    "odd_attributes",
+    "odd_cio_id",
+    "odd_created_at",
+    "odd_delivery_event",
+    "odd_email",
+    "odd_object_type_id",
+    "odd_platform",
+    "odd_relationships",
+    "odd_subscription_preferences",
+    "odd_timestamp",
+    "unknown_identifier",
+    "unknown_member",
+];
+
 /// Calls `warn` with a code for each doubtful thing; the same code may come more than once.
 pub fn look(operation: &ObjectMap, form: Form, warn: &mut impl FnMut(&'static str)) {
     for (name, value) in operation {
@@ -186,6 +212,15 @@ mod tests {
 
     use super::super::grammar;
     use super::*;
+
+    #[test]
+    fn every_code_is_listed() {
+        let source = include_str!("warnings.rs").split("#[cfg(test)]").next().unwrap();
+        let said = source.split("warn(\"").skip(1).filter_map(|rest| rest.split('"').next());
+        for code in said.chain(["long_value", "long_event_value"]) {
+            assert!(CODES.contains(&code), "{code}");
+        }
+    }
 
     fn codes(json: serde_json::Value) -> Vec<&'static str> {
         let value: Value = serde_json::from_value(json).unwrap();

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use super::reload::{Reloader, Reloads};
+use super::reload::{Part, Reloader, Reloads};
 use crate::admin::status::{Configuration, Status};
 use crate::admin::{Process, Reloaded};
 use crate::replay::{Message, Refusal, Replays, Selection};
@@ -76,8 +76,10 @@ impl Process for Control {
 
     fn status(&self) -> Status {
         let (loaded_at, needs_restart) = self.reloader.state();
-        let config = Configuration::new(loaded_at, needs_restart);
-        Status::new(&self.sink.stats(), self.started.elapsed(), self.reloader.error(), config)
+        let error = self.reloader.error(Part::Configuration);
+        let config = Configuration::new(loaded_at, needs_restart, error);
+        let script_error = self.reloader.error(Part::Scripts);
+        Status::new(&self.sink.stats(), self.started.elapsed(), script_error, config)
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<Reloaded, String>> {
@@ -96,6 +98,13 @@ impl Process for Control {
     }
 
     fn replay(&self, selection: Selection) -> Result<mpsc::Receiver<Message>, Refusal> {
-        self.replays.start(selection).map(|running| running.messages)
+        let refused = [Part::Configuration, Part::Scripts].map(|part| self.reloader.error(part));
+        let warnings = refused.into_iter().flatten().map(|reasons| {
+            format!(
+                "the last reload was refused: letters go through the scripts and rules that were \
+                 in force before:\n{reasons}"
+            )
+        });
+        self.replays.start_with(selection, warnings.collect()).map(|running| running.messages)
     }
 }

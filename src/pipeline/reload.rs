@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
 
-pub(super) use self::candidate::{missing_customerio, scripts};
+pub(super) use self::candidate::{Part, missing_customerio, scripts};
 
-use self::candidate::Candidate;
+use self::candidate::{Candidate, Refused};
 use crate::admin::Reloaded;
 use crate::config::{Config, CustomerIoConfig, LogLevel};
 use crate::delivery::Tuning;
@@ -97,7 +97,8 @@ pub(super) struct Reloader {
     /// One reload at a time.
     turn: tokio::sync::Mutex<()>,
     in_force: ArcSwap<InForce>,
-    error: Mutex<Option<String>>,
+    /// Why the last reload was refused, if it was, and on account of what.
+    error: Mutex<Option<(Part, String)>>,
 }
 
 impl std::fmt::Debug for Reloader {
@@ -130,9 +131,10 @@ impl Reloader {
         }
     }
 
-    /// Returns why the last reload was refused, if it was.
-    pub(super) fn error(&self) -> Option<String> {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns why the last reload was refused, if it was on account of this part.
+    pub(super) fn error(&self, of: Part) -> Option<String> {
+        let error = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        error.as_ref().filter(|(part, _)| *part == of).map(|(_, reasons)| reasons.clone())
     }
 
     /// Returns since when the configuration is as it is, and which keys wait for a restart.
@@ -146,15 +148,23 @@ impl Reloader {
         let now = self.in_force.load_full();
         let (reread, started) = (self.surroundings.reread.clone(), Arc::clone(&self.started));
         let (known, rules) = (Arc::clone(&now), self.sink.rules());
+        let threads = self.sink.mapping_threads();
         let read = on_mapping_stack(move || {
-            Candidate::read(reread.as_ref(), &started, &known, rules.mapping.hash())
+            let read = Candidate::read(reread.as_ref(), &started, &known, rules.mapping.hash())?;
+            if let Some(mapping) = &read.mapping {
+                mapping.prepare(threads);
+            }
+            Ok(read)
         });
         let read = read.await;
         // From here to the end nothing waits, so that nothing is applied by half.
         let outcome = match read {
-            Ok(Ok(candidate)) => self.apply(candidate, &now, trigger).map_err(|f| text(&f)),
-            Ok(Err(faults)) => Err(text(&faults)),
-            Err(error) => Err(format!("nothing could be loaded: {error}")),
+            Ok(Ok(candidate)) => {
+                let applied = self.apply(candidate, &now, trigger);
+                applied.map_err(|faults| (Part::Configuration, text(&faults)))
+            }
+            Ok(Err(Refused { part, faults })) => Err((part, text(&faults))),
+            Err(error) => Err((Part::Scripts, format!("nothing could be loaded: {error}"))),
         };
         let refused = outcome.as_ref().err().cloned();
         let before = std::mem::replace(
@@ -162,18 +172,19 @@ impl Reloader {
             refused.clone(),
         );
         match refused {
-            Some(reasons) if trigger == Trigger::Request || before.as_ref() != Some(&reasons) => {
+            Some(refused) if trigger == Trigger::Request || before.as_ref() != Some(&refused) => {
+                let (part, reasons) = refused;
                 tracing::error!(
                     "The reload is refused, and everything stays as it was:\n{reasons}"
                 );
-                crate::telemetry::error("reload", "mapping");
+                crate::telemetry::error("reload", part.stage());
             }
             None if before.is_some() => {
                 tracing::info!("What a reload was refused for before is mended.");
             }
             _ => {}
         }
-        outcome
+        outcome.map_err(|(_, reasons)| reasons)
     }
 
     /// Puts in force what was read. Only the first step can fail.
@@ -197,6 +208,9 @@ impl Reloader {
         if let Some(customerio) = &config.customerio {
             self.retune(customerio, now.config.customerio.as_ref(), destination);
         }
+        if changed("dead_letters") {
+            self.sink.dead_letters().retune(&config.dead_letters);
+        }
         if let (Some(set), true) = (&self.surroundings.set_log_level, changed("log.level")) {
             set(config.log.level);
         }
@@ -219,7 +233,7 @@ impl Reloader {
     }
 
     /// Swaps filter and mapping in one step, if one of them is another.
-    fn swap_rules(&self, config: &Config, filter: bool, mapping: Option<Mapping>) {
+    fn swap_rules(&self, config: &Config, filter: bool, mapping: Option<Arc<Mapping>>) {
         if !filter && mapping.is_none() {
             return;
         }
@@ -231,7 +245,7 @@ impl Reloader {
         if let Some(mapping) = &mapping {
             warn_about(mapping);
         }
-        let mapping = mapping.map_or_else(|| Arc::clone(&old.mapping), Arc::new);
+        let mapping = mapping.unwrap_or_else(|| Arc::clone(&old.mapping));
         self.sink.reload(Rules { filter, mapping });
         self.surroundings.public.replace(&config.filter, &config.consent);
     }

@@ -116,6 +116,17 @@ pub(super) async fn ask(address: std::net::SocketAddr, line: &str, body: &str) -
     answer
 }
 
+#[tokio::test]
+async fn what_a_start_waits_for_includes_the_scripts_of_every_mapping_thread() {
+    let dir = tempfile::tempdir().unwrap();
+    write_small_scripts(dir.path());
+    let mut config = config("mapping: { threads: 3 }");
+    config.data_dir = dir.path().join("data");
+    let scripts = Scripts::read(dir.path()).unwrap();
+    let parts = sink_parts(&config, Some(scripts), None, None).await.unwrap();
+    assert_eq!(parts.rules.mapping.prepared(), 3);
+}
+
 fn track(n: u32) -> String {
     format!(
         r#"{{"userId":"u","event":"Bought","messageId":"m{n}","originalTimestamp":"2026-01-01T00:00:00Z"}}"#

@@ -36,8 +36,8 @@ pub(super) enum Verdict {
     Ready,
     /// Ends before delivery, by a rule.
     KeptBack(String),
-    /// Fails again.
-    Fails(String),
+    /// Fails again, with what the script or the check says.
+    Fails(String, Option<Box<str>>),
 }
 
 struct State {
@@ -138,11 +138,16 @@ fn walk(
         Ok(Walked::Ready(_)) => Verdict::Ready,
         Ok(Walked::Ended(outcome)) => match outcome.kind() {
             OutcomeKind::Withheld | OutcomeKind::Filtered => Verdict::KeptBack(name(&outcome)),
-            _ => Verdict::Fails(name(&outcome)),
+            _ => fails(&outcome),
         },
-        Ok(Walked::Failed(outcome, _)) => Verdict::Fails(name(&outcome)),
-        Err(_panic) => Verdict::Fails(name(&Outcome::Failed(ReasonCode::ScriptPanic.into()))),
+        Ok(Walked::Failed(outcome, _)) => fails(&outcome),
+        Err(_panic) => fails(&Outcome::Failed(ReasonCode::ScriptPanic.into())),
     }
+}
+
+fn fails(outcome: &Outcome) -> Verdict {
+    let detail = outcome.reason().and_then(|reason| reason.detail.as_deref());
+    Verdict::Fails(name(outcome), detail.map(Box::from))
 }
 
 fn name(outcome: &Outcome) -> String {

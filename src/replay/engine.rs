@@ -21,6 +21,9 @@ use crate::source::{Batch, Incoming, Intake, Origin, Receipt, Refused, Replay, S
 /// Notices that are told; a file of another kind would give one per line.
 const NOTICES: usize = 100;
 
+/// What stands before the first letter that goes to delivery.
+const OVERWRITES: &str = "an identify that is replayed may overwrite newer values of its person";
+
 /// Where letters go.
 #[derive(Clone)]
 pub(super) struct Target {
@@ -44,6 +47,8 @@ pub(super) struct Engine {
     out: mpsc::Sender<Message>,
     source_types: Arc<HashMap<String, Arc<str>>>,
     notices: usize,
+    /// Whether it was told what a replay may do.
+    warned: bool,
     /// When the next events may leave, with a rate.
     next: Instant,
 }
@@ -57,15 +62,15 @@ impl Engine {
         out: mpsc::Sender<Message>,
         source_types: Arc<HashMap<String, Arc<str>>>,
     ) -> Self {
-        let (notices, next) = (0, Instant::now());
-        Self { target, selection, bench, report, out, source_types, notices, next }
+        let (notices, warned, next) = (0, false, Instant::now());
+        Self { target, selection, bench, report, out, source_types, notices, warned, next }
     }
 
-    pub(super) async fn run(mut self) -> Report {
+    pub(super) async fn run(mut self, warnings: Vec<String>) -> Report {
         if !self.selection.dry_run {
             tracing::info!(bytes = self.report.of_bytes, "A replay of dead letters begins.");
         }
-        let ending = self.everything().await.err().unwrap_or(Ending::Done);
+        let ending = self.everything(warnings).await.err().unwrap_or(Ending::Done);
         self.report.waiting = None;
         let Report { replayed, done_before, unreadable, .. } = self.report;
         if let Ending::Failed(error) = &ending {
@@ -87,7 +92,10 @@ impl Engine {
         self.report
     }
 
-    async fn everything(&mut self) -> Result<(), Ending> {
+    async fn everything(&mut self, warnings: Vec<String>) -> Result<(), Ending> {
+        for text in warnings {
+            self.warn(text).await?;
+        }
         loop {
             if self.out.is_closed() {
                 return Err(Ending::Stopped);
@@ -145,13 +153,17 @@ impl Engine {
             let was = format!("{} {}", letter.outcome, letter.reason);
             *self.report.selected.entry(was).or_default() += 1;
             match verdict {
-                Verdict::Fails(how) => {
-                    *self.report.still_failing.entry(how).or_default() += 1;
+                Verdict::Fails(how, detail) => {
+                    self.report.fails(how, detail.as_deref());
                     continue;
                 }
                 Verdict::KeptBack(how) => going.push((letter, Some(how))),
                 Verdict::Ready => going.push((letter, None)),
             }
+        }
+        if !self.warned && going.iter().any(|(_, kept_back)| kept_back.is_none()) {
+            self.warned = true;
+            self.warn(OVERWRITES.to_owned()).await?;
         }
         if !self.selection.dry_run {
             let elements = going.iter().map(|(letter, _)| element(letter)).collect();
@@ -252,6 +264,10 @@ impl Engine {
             self.target.buffer.forget_replayed(&letters);
         }
         Ok(())
+    }
+
+    async fn warn(&self, text: String) -> Result<(), Ending> {
+        self.out.send(Message::Warning { text }).await.map_err(|_| Ending::Stopped)
     }
 
     async fn tell(&mut self, notices: &[String]) -> Result<(), Ending> {

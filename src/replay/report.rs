@@ -28,6 +28,8 @@ pub struct Report {
     pub kept_back: BTreeMap<String, u64>,
     /// Letters whose event still fails; they stay dead letters, by outcome and reason.
     pub still_failing: BTreeMap<String, u64>,
+    /// The first few different failures among these.
+    pub examples: Vec<Example>,
     /// Lines that are no letters, and files that cannot be read.
     pub unreadable: u64,
     /// Letters that became new dead letters while the replay waited for their end.
@@ -36,7 +38,36 @@ pub struct Report {
     pub waiting: Option<String>,
 }
 
+/// What some letters still fail of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Example {
+    /// Outcome and reason, such as `failed script_error`.
+    pub failure: String,
+    /// What the script or the check says.
+    pub detail: String,
+    /// How many letters fail of just this.
+    pub letters: u64,
+}
+
+/// How many different failures are told.
+const EXAMPLES: usize = 5;
+/// How much of a detail is told, in characters.
+const DETAIL: usize = 300;
+
 impl Report {
+    /// Counts a letter whose event still fails.
+    pub(super) fn fails(&mut self, failure: String, detail: Option<&str>) {
+        *self.still_failing.entry(failure.clone()).or_default() += 1;
+        let Some(detail) = detail else { return };
+        let detail: String = detail.chars().take(DETAIL).collect();
+        let same = |e: &&mut Example| e.failure == failure && e.detail == detail;
+        if let Some(known) = self.examples.iter_mut().find(same) {
+            known.letters += 1;
+        } else if self.examples.len() < EXAMPLES {
+            self.examples.push(Example { failure, detail, letters: 1 });
+        }
+    }
+
     /// Tells whether every selected letter is done with.
     #[must_use]
     pub fn is_clean(&self) -> bool {
@@ -60,6 +91,11 @@ pub enum Ending {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Message {
+    /// What an operator should know before it goes on.
+    Warning {
+        /// Text for the operator.
+        text: String,
+    },
     /// Something about a file or a line; shows nothing of its content.
     Notice {
         /// Text for the operator.

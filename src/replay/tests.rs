@@ -136,7 +136,7 @@ async fn run(mut running: Running) -> (Report, Ending, Vec<String>) {
     while let Some(message) = running.messages.recv().await {
         match message {
             Message::Notice { text } => notices.push(text),
-            Message::Progress { .. } => {}
+            Message::Warning { .. } | Message::Progress { .. } => {}
             Message::End { report, ending } => {
                 assert_eq!(running.task.await.unwrap(), report);
                 return (report, ending, notices);
@@ -157,6 +157,9 @@ async fn a_letter_stays_until_its_event_no_longer_fails_and_is_then_replayed_onc
     let (report, ending, _) = scene.replay(Selection::default()).await;
     assert_eq!(ending, Ending::Done);
     assert_eq!(report.still_failing, counted("failed script_error", 2));
+    let failure = "failed script_error".to_owned();
+    let example = Example { failure, detail: "not yet".to_owned(), letters: 2 };
+    assert_eq!(report.examples, [example]);
     assert!(!report.is_clean());
     assert_eq!(scene.people(), ["b"]);
 
@@ -170,6 +173,32 @@ async fn a_letter_stays_until_its_event_no_longer_fails_and_is_then_replayed_onc
     assert_eq!((report.replayed, report.done_before, report.is_clean()), (0, 2, true));
     assert_eq!(scene.people().len(), 3);
     assert_eq!(scene.sink.handle().ledger().snapshot().gap(), 0);
+}
+
+#[tokio::test]
+async fn only_what_goes_to_delivery_is_warned_of_and_what_stands_first_is_told_first() {
+    let scene = Scene::new(BROKEN).await;
+    scene.send(&[("a", "bad"), ("b", "bad")]).await;
+    let warnings = async |dry_run| {
+        let selection = Selection { dry_run, ..Selection::default() };
+        let replays = Replays::new(&scene.config, &scene.sink.handle());
+        let mut running = replays.start_with(selection, vec!["first".to_owned()]).unwrap();
+        let mut warnings = Vec::new();
+        while let Some(message) = running.messages.recv().await {
+            if let Message::Warning { text } = message {
+                warnings.push(text);
+            }
+        }
+        running.task.await.unwrap();
+        warnings
+    };
+    assert_eq!(warnings(false).await, ["first"]);
+    scene.load(MENDED);
+    for dry_run in [true, false] {
+        let said = warnings(dry_run).await;
+        assert!(said.len() == 2 && said[1].contains("may overwrite"), "{said:?}");
+    }
+    assert_eq!(warnings(false).await, ["first"], "everything was replayed");
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ use super::reorder::Reorder;
 use super::trouble::Trouble;
 use super::workers::{Arrival, MappedBatch};
 use crate::buffer::{AppendError, Buffer, Sequence, Stored};
-use crate::delivery::{DeadLetter, DeadLetters};
+use crate::delivery::{DeadLetter, DeadLetters, Unwritten};
 use crate::outcome::Tally;
 use crate::source::intake::Refused;
 use crate::telemetry;
@@ -58,11 +58,11 @@ pub(super) const LATE: Refused = Refused::Full(LATER);
 
 /// Where failed events go; a seam for tests.
 pub(super) trait Letters: Send + Sync + 'static {
-    fn write(&self, letters: Vec<DeadLetter>) -> BoxFuture<'_, std::io::Result<()>>;
+    fn write(&self, letters: Vec<DeadLetter>) -> BoxFuture<'_, Result<(), Unwritten>>;
 }
 
 impl Letters for DeadLetters {
-    fn write(&self, letters: Vec<DeadLetter>) -> BoxFuture<'_, std::io::Result<()>> {
+    fn write(&self, letters: Vec<DeadLetter>) -> BoxFuture<'_, Result<(), Unwritten>> {
         Box::pin(DeadLetters::write(self, letters))
     }
 }
@@ -229,7 +229,8 @@ impl Appender {
     /// `patience` is over.
     async fn write_letters(&self, mut group: Vec<&mut Pending>, patience: Duration) {
         group.retain(|batch| !batch.lettered);
-        let letters: Vec<_> = group.iter().flat_map(|batch| batch.failed.iter().cloned()).collect();
+        let mut letters: Vec<_> =
+            group.iter().flat_map(|batch| batch.failed.iter().cloned()).collect();
         if letters.is_empty() {
             return;
         }
@@ -237,7 +238,10 @@ impl Appender {
         loop {
             match self.letters.write(letters.clone()).await {
                 Ok(()) => break,
-                Err(error) => self.trouble.failed(&error),
+                Err(Unwritten { written, error }) => {
+                    letters.drain(..written.min(letters.len()));
+                    self.trouble.failed(&error);
+                }
             }
             if begin.elapsed() >= patience {
                 return;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{CustomerIoSink, Parts, Rules, on_mapping_stack};
+use super::{CustomerIoSink, Parts, Rules, cores, on_mapping_stack};
 use crate::buffer::Buffer;
 use crate::buffer::disk::{DiskBuffer, DiskOptions};
 use crate::buffer::memory::MemoryBuffer;
@@ -142,7 +142,7 @@ impl Builder {
     ///
     /// Diagnostics of the scripts, of the data directory, and of the connection's settings.
     pub async fn build(self) -> Result<CustomerIoSink, Vec<Diagnostic>> {
-        self.parts().await?.start()
+        self.parts_with_workers().await?.start()
     }
 
     /// Does everything that can fail on account of the configuration, and starts nothing.
@@ -151,10 +151,24 @@ impl Builder {
     ///
     /// As [`Builder::build`].
     pub async fn parts(self) -> Result<Parts, Vec<Diagnostic>> {
+        self.make(0).await
+    }
+
+    /// As [`Builder::parts`], with the scripts compiled for every mapping thread, so that no event
+    /// waits for it.
+    pub(crate) async fn parts_with_workers(self) -> Result<Parts, Vec<Diagnostic>> {
+        let threads = self.threads.unwrap_or_else(cores).max(1);
+        self.make(threads).await
+    }
+
+    async fn make(self, workers: usize) -> Result<Parts, Vec<Diagnostic>> {
         let scripts = self.scripts.unwrap_or_else(Scripts::built_in);
         let settings = self.settings;
         let mapping = on_mapping_stack(move || Mapping::load(&scripts, &settings)).await;
         let mapping = Arc::new(mapping.map_err(|error| vec![no_thread(&error)])??);
+        let for_workers = Arc::clone(&mapping);
+        // Beside what follows, which waits for the disk.
+        let prepared = tokio::spawn(on_mapping_stack(move || for_workers.prepare(workers)));
         let filter = Arc::new(Filter::new(&self.filter, &self.consent));
         let destination = match self.destination {
             Some(destination) => destination,
@@ -166,6 +180,9 @@ impl Builder {
         let (data_dir, buffer) = store.await.map_err(|_| vec![no_store(&self.data_dir)])??;
         let dead_letters = DeadLetters::open(&self.data_dir, &self.dead_letters)
             .map_err(|error| vec![no_dead_letters(&self.data_dir, &error)])?;
+        let no_worker = |error: std::io::Error| vec![no_thread(&error)];
+        let prepared = prepared.await.map_err(std::io::Error::other);
+        prepared.and_then(|done| done).map_err(no_worker)?;
         Ok(Parts {
             rules: Rules { filter, mapping },
             data_dir: Some(Arc::new(data_dir)),

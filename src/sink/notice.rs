@@ -47,12 +47,23 @@ async fn watch(ledger: Arc<Ledger>) {
             tracing::warn!(
                 events,
                 reasons = in_words(&news),
-                "Events were malformed, failed, or were rejected; failed and rejected ones are in the dead letters."
+                "Events were malformed, failed, or were rejected; {}.",
+                where_they_are(&news)
             );
             told = now;
             PERIOD
         };
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Tells where to look for them. Nothing is left of a damaged row for a dead letter.
+fn where_they_are(news: &[(String, u64)]) -> &'static str {
+    if news.iter().any(|(name, _)| name == "rejected/internal") {
+        "failed and rejected ones are in the dead letters, except for those of a damaged row of the \
+         buffer"
+    } else {
+        "failed and rejected ones are in the dead letters"
     }
 }
 
@@ -93,5 +104,11 @@ mod tests {
         let second = ledger.snapshot().ended;
         let words = in_words(&since(&first, &second));
         assert_eq!(words, "malformed/invalid_json 1, failed/script_error 1");
+        assert!(!where_they_are(&since(&first, &second)).contains("except"));
+        let mut tally = Tally::default();
+        tally.end(&Outcome::Rejected(ReasonCode::Internal.into()));
+        ledger.enter(&tally);
+        let third = since(&second, &ledger.snapshot().ended);
+        assert!(where_they_are(&third).contains("except for those of a damaged row"));
     }
 }

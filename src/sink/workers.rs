@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::rules::{Snapshot, Walk};
+use super::rules::{Snapshot, Walk as _};
 use crate::buffer::Stored;
 use crate::delivery::{DeadLetter, Refusal};
 use crate::outcome::{Outcome, OutcomeKind, ReasonCode, Tally};
@@ -142,14 +142,14 @@ fn work<S: Snapshot>(
     }
 }
 
-struct Worker<'a, S> {
+struct Worker<'a, S: Snapshot> {
     rules: &'a ArcSwap<S>,
     /// The walk and the snapshot from which it was made.
-    current: Option<(Arc<S>, Box<dyn Walk>)>,
+    current: Option<(Arc<S>, S::Walk)>,
 }
 
 impl<S: Snapshot> Worker<'_, S> {
-    /// Compiles the scripts now, so that the first batch does not wait for it.
+    /// Takes a walk now, so that the first batch waits for nothing.
     fn prepare(&mut self) {
         let snapshot = self.rules.load_full();
         let walker = catch_unwind(AssertUnwindSafe(|| snapshot.walker()));
@@ -178,7 +178,8 @@ impl<S: Snapshot> Worker<'_, S> {
     fn walk(&mut self, snapshot: &Arc<S>, element: &Incoming, batch: &Batch) -> Walked {
         let mut walk = match self.current.take() {
             Some((of, walk)) if Arc::ptr_eq(&of, snapshot) => walk,
-            _ => snapshot.walker(),
+            Some((_, earlier)) => snapshot.walker_after(earlier),
+            None => snapshot.walker(),
         };
         let walked = catch_unwind(AssertUnwindSafe(|| walk.walk(element, batch)));
         walked.map_or_else(

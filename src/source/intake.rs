@@ -60,6 +60,18 @@ pub enum Refused {
     Unavailable,
 }
 
+impl Refused {
+    /// Returns the label of the metric.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Full(_) => "buffer_full",
+            Self::Closed => "stopping",
+            Self::Unavailable => "buffer_unavailable",
+        }
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -22,7 +22,7 @@ use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use metrics::counter;
+use metrics::{SharedString, counter};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -144,10 +144,19 @@ pub async fn serve<R: Respond>(
     connections.shutdown().await;
 }
 
-/// Counts what a source of this type could not receive.
-pub(in crate::source) fn count_error(component_type: &'static str, error_type: &'static str) {
+/// Label of what is refused since too many requests, or too many bytes in them, are in work.
+pub(in crate::source) const OVERLOAD: &str = "overload";
+
+/// Counts what a source of this type could not receive. Its id is the label of the received events,
+/// or the type while nothing tells that.
+pub(in crate::source) fn count_error(
+    component_type: &'static str,
+    component_id: impl Into<SharedString>,
+    error_type: &'static str,
+) {
     counter!(
         names::ERRORS,
+        "component_id" => component_id.into(),
         "component_kind" => "source",
         "component_type" => component_type,
         "error_type" => error_type,
@@ -196,7 +205,7 @@ impl<R: Respond> Connection<R> {
             Ok(stream) => self.speak(stream, peer).await,
             Err(error) => {
                 debug!(%error, "TLS handshake failed.");
-                count_error(R::TYPE, "tls");
+                count_error(R::TYPE, R::TYPE, "tls");
             }
         }
     }

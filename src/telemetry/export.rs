@@ -10,6 +10,8 @@ use chrono::Utc;
 use metrics::{Label, counter, gauge};
 
 use super::{names, sink_labels};
+use crate::delivery::metering;
+use crate::operation::warnings;
 use crate::outcome::{LedgerSnapshot, OutcomeKind, ReasonCode};
 use crate::sink::SinkStats;
 
@@ -43,6 +45,10 @@ impl Exporter {
     #[expect(clippy::cast_precision_loss, reason = "gauges are f64; counts stay below 2^53")]
     pub fn export(&self, stats: &SinkStats) {
         export_ledger(&stats.ledger);
+        metering::show_all();
+        for code in warnings::CODES {
+            counter!(names::WARNINGS, "code" => code).increment(0);
+        }
         let labels = sink_labels();
         gauge!(names::BUFFER_EVENTS, labels.clone()).set(stats.buffer.events as f64);
         gauge!(names::BUFFER_BYTES, labels.clone()).set(stats.buffer.bytes as f64);
@@ -105,12 +111,21 @@ fn export_ledger(ledger: &LedgerSnapshot) {
     let sum = |kinds: &[OutcomeKind]| kinds.iter().map(|kind| ledger.total(*kind)).sum();
     let by_rule = [OutcomeKind::Filtered, OutcomeKind::Withheld, OutcomeKind::Dropped];
     let by_failure = [OutcomeKind::Malformed, OutcomeKind::Failed, OutcomeKind::Rejected];
+    // What no request was made for, such as the events of a damaged row.
+    let of_ours = |kind: OutcomeKind| match kind {
+        OutcomeKind::Rejected => ledger.count(kind, ReasonCode::Internal),
+        _ => 0,
+    };
     for (kind, error_type, stage) in ERRORS_OF_EVENTS {
         let mut labels = labels.clone();
         labels.push(Label::from_static_parts("error_type", error_type));
         labels.push(Label::from_static_parts("stage", stage));
-        counter!(names::ERRORS, labels).absolute(ledger.total(kind));
+        counter!(names::ERRORS, labels).absolute(ledger.total(kind) - of_ours(kind));
     }
+    let mut ours = labels.clone();
+    ours.push(Label::from_static_parts("error_type", "internal"));
+    ours.push(Label::from_static_parts("stage", "sending"));
+    counter!(names::ERRORS, ours).absolute(of_ours(OutcomeKind::Rejected));
     for (intentional, kinds) in [("true", by_rule), ("false", by_failure)] {
         let mut labels = labels.clone();
         labels.push(Label::from_static_parts("intentional", intentional));
@@ -158,12 +173,32 @@ mod tests {
             ("rudder_customerio_script_info", r#"hash="bb""#, 1),
             ("rudder_customerio_events_buffered", "", 1),
             ("rudder_customerio_conservation_gap", "", 0),
+            ("rudder_customerio_delivery_held", r#"reason="unauthorized""#, 0),
+            ("rudder_customerio_retries_total", r#"reason="http_5xx""#, 0),
+            ("rudder_customerio_warnings_total", r#"code="unexpected_answer""#, 0),
+            ("rudder_customerio_warnings_total", r#"code="odd_email""#, 0),
         ] {
             let here =
                 |line: &&str| line.starts_with(&format!("{name}{{")) && line.contains(labels);
             let line = text.lines().find(here).unwrap_or_else(|| panic!("{name}: {text}"));
             assert!(line.ends_with(&format!(" {value}")), "{line}");
             assert!(line.contains(r#"component_id="customerio""#), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_was_counted_stays_when_closed_sets_are_shown() {
+        let recorder = recorder::build();
+        metrics::with_local_recorder(&recorder, || {
+            let exporter = Exporter::default();
+            metering::held("tls", true);
+            metering::retry("network");
+            exporter.export(&stats(&Ledger::default(), "aa"));
+        });
+        let text = recorder.handle().render();
+        for labels in [r#"reason="tls""#, r#"reason="network""#] {
+            let line = text.lines().find(|line| line.contains(labels)).unwrap();
+            assert!(line.ends_with(" 1"), "{line}");
         }
     }
 

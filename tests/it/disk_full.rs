@@ -92,6 +92,19 @@ fn small_disk(bytes: u64, folder: &Path) -> Vec<String> {
     ["unshare", "--map-root-user", "--mount", "sh", "-c", &mount, &folder].map(str::to_owned).into()
 }
 
+/// Tells whether a command of [`small_disk`] works here.
+fn can_mount(within: &[String]) -> bool {
+    let [program, args @ ..] = within else { panic!("no command") };
+    let can = Command::new(program).args(args).arg("true").status().is_ok_and(|s| s.success());
+    if !can {
+        // Not by a macro, whose output nobody sees if the test passes.
+        let text =
+            "SKIPPED: no file system can be mounted here; run as root, or allow user namespaces\n";
+        std::io::stderr().write_all(text.as_bytes()).expect("write to standard error");
+    }
+    can
+}
+
 /// Lets files of the running process grow without a bound.
 fn lift_limit(pid: u32) {
     let status = Command::new("prlimit")
@@ -148,12 +161,7 @@ fn a_full_file_system_is_emptied_from_within_and_takes_events_again() {
     let mut lives = Lives::new(&json!({}));
     fs::create_dir(lives.data()).expect("make the data directory");
     lives.within = small_disk(12_000_000, &lives.data());
-    let [program, args @ ..] = lives.within.as_slice() else { panic!("no command") };
-    if !Command::new(program).args(args).arg("true").status().is_ok_and(|s| s.success()) {
-        // Not by a macro, whose output nobody sees if the test passes.
-        let text =
-            "SKIPPED: no file system can be mounted here; run as root, or allow user namespaces\n";
-        std::io::stderr().write_all(text.as_bytes()).expect("write to standard error");
+    if !can_mount(&lives.within) {
         return;
     }
     lives.start();
@@ -175,6 +183,45 @@ fn a_full_file_system_is_emptied_from_within_and_takes_events_again() {
     assert_eq!(status["all_lives"]["delivered"], sender.safe.len(), "{status}");
     assert_eq!(lives.stop().0.code(), Some(0));
     sender.check(&lives);
+}
+
+/// A shell that is the parent of two lives on one small disk, which is full when the second begins,
+/// also for the note in the lock file.
+const TWO_LIVES: &str = r#""$@" & child=$!
+trap 'kill -TERM $child' TERM
+while ! wait $child && kill -0 $child 2>/dev/null; do :; done
+: > "$0/lock"
+cat /dev/zero > "$0/filler" 2>/dev/null
+trap - TERM
+exec "$@""#;
+
+#[test]
+fn a_start_on_a_full_file_system_after_a_clean_stop_delivers_what_is_stored() {
+    let mut lives = Lives::new(&json!({"drain_timeout": "0s"}));
+    fs::create_dir(lives.data()).expect("make the data directory");
+    let mut within = small_disk(16_000_000, &lives.data());
+    if !can_mount(&within) {
+        return;
+    }
+    within.extend(["sh", "-c", TWO_LIVES].map(str::to_owned));
+    within.push(lives.data().display().to_string());
+    lives.within = within;
+    lives.start();
+    let mut sender = Sender::to(&lives);
+    pause(&lives);
+    for _ in 0..10 {
+        assert_eq!(sender.send().status, 200);
+    }
+    // The shell is told, and tells its child.
+    lives.run().signal("-TERM");
+    eventually("the first life ends and the second delivers", || {
+        lives.delivered().len() == sender.safe.len()
+    });
+    let said = lives.run().said();
+    assert!(said.contains("left in the buffer: 100 events"), "{said}");
+    sender.check(&lives);
+    assert_eq!(lives.settled()["all_lives"]["gap"], 0);
+    assert_eq!(lives.stop().0.code(), Some(0));
 }
 
 #[test]

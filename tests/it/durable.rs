@@ -111,9 +111,15 @@ fn a_full_buffer_refuses_until_there_is_room() {
                "properties": {"text": "x".repeat(20_000)}})
     };
     let mut accepted = 0;
-    while stack.send(&[large(accepted)]).status == 200 {
+    let refusal = loop {
+        let answer = stack.send(&[large(accepted)]);
+        if answer.status != 200 {
+            break answer;
+        }
         accepted += 1;
-    }
+    };
+    assert_eq!(refusal.status, 503, "{}", refusal.text());
+    assert!(refusal.header("retry-after").is_some_and(|s| s.parse::<u64>().unwrap() > 0));
     assert!((10..60).contains(&accepted), "{accepted}");
     let ready = get(stack.admin, "/readyz");
     assert!(ready.status == 503 && ready.text().contains("full"), "{}", ready.text());
@@ -121,6 +127,8 @@ fn a_full_buffer_refuses_until_there_is_room() {
     let metrics = get(stack.admin, "/metrics").text();
     let received = metrics.lines().find(|l| l.starts_with("component_received_events_total{"));
     assert!(received.unwrap().ends_with(&format!(" {accepted}")), "{received:?}");
+    let refused = metrics.lines().find(|l| l.contains(r#"error_type="buffer_full""#)).unwrap();
+    assert!(refused.contains(r#"component_id="test""#) && refused.ends_with(" 1"), "{refused}");
 
     stack.resume();
     stack.settled();
@@ -141,6 +149,12 @@ fn a_second_process_is_told_who_works_with_the_directory() {
     let mut second = Running::start(&["run", "-c", &other.display().to_string()]);
     assert_eq!(second.wait().code(), Some(1));
     eventually("the second process says why", || second.said().contains("is in use by process"));
+
+    let (code, _, said) = stack.command(&["run"]);
+    assert_eq!(code, Some(1), "{said}");
+    let cause = said.find("is in use by process").unwrap();
+    let symptom = said.find("listen").unwrap_or(usize::MAX);
+    assert!(cause < symptom, "the directory is the cause, not the addresses: {said}");
 
     let (code, _, said) = stack.command(&["buffer", "inspect"]);
     assert_eq!(code, Some(1), "{said}");

@@ -156,3 +156,25 @@ fn pause_keeps_accepting_and_resume_delivers() {
     stack.settled();
     assert_eq!(stack.activities("p", "event").len(), 1);
 }
+
+#[test]
+fn another_workspace_is_a_mistake_of_the_configuration_and_a_refused_key_is_not() {
+    let stack = Stack::start("mapping: { watch: false }");
+    let file = stack.dir.path().join("config.yaml");
+    let validate = || {
+        let output =
+            run_with_input(&["-c", &file.display().to_string(), "validate", "--online"], b"");
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let config = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{config}  environment_id: 999\n")).unwrap();
+    let (code, said) = validate();
+    assert!(code == Some(78) && said.contains("belong to workspace 1,"), "{code:?} {said}");
+
+    fs::write(&file, config).unwrap();
+    let rules = json!([{ "do": { "unauthorized": {} } }]).to_string();
+    let answer = http(stack.sandbox, "PUT", "/_sandbox/faults", &[], rules.as_bytes());
+    assert!(answer.status < 300, "{}", answer.text());
+    let (code, said) = validate();
+    assert!(code == Some(1) && said.contains("refused the credentials"), "{code:?} {said}");
+}

@@ -1,6 +1,5 @@
 //! Another configuration while events come in: by request, by signal, and when a file changes.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +13,8 @@ use crate::support::{AUTH, Answer, Stack, eventually, get, http};
 
 const SCRIPT: &str =
     r#". = {"type": "person", "action": "event", "identifiers": {"id": .userId}, "name": .event}"#;
+/// The sandbox takes any key.
+const ANY_KEY: (&str, &str) = ("Authorization", "Basic c2l0ZTprZXk=");
 const NO_ADS: &str = "consent: { rules: [ { provider: custom, consents: [ ads ] } ] }\n";
 
 /// A stack with one small script, and the file of its configuration.
@@ -82,12 +83,19 @@ struct Load {
 
 impl Load {
     fn start(stack: &Stack) -> Self {
+        Self::of(stack, &["load"])
+    }
+
+    /// Each batch has events of all of these people in turn.
+    fn of(stack: &Stack, people: &[&'static str]) -> Self {
+        let people = people.to_vec();
         let (stop, gateway) = (Arc::new(AtomicBool::new(false)), stack.gateway);
         let stopped = Arc::clone(&stop);
         let client = std::thread::spawn(move || {
             let mut sent = 0;
             while !stopped.load(Ordering::SeqCst) {
-                let batch: Vec<_> = (sent..sent + 5).map(|n| event(n, "load")).collect();
+                let person = |n: usize| people[n % people.len()];
+                let batch: Vec<_> = (sent..sent + 5).map(|n| event(n, person(n))).collect();
                 let body = json!({ "batch": batch }).to_string();
                 let answer = http(gateway, "POST", "/v1/batch", &[AUTH], body.as_bytes());
                 assert_eq!(answer.status, 200, "{}", answer.text());
@@ -161,15 +169,69 @@ fn under_load_every_trigger_takes_effect_and_no_event_is_lost_or_doubled() {
     assert_eq!(count("delivered") + count("withheld"), sent, "{ledger}");
     let names = changing.names("load");
     assert_eq!(names.len() + 3, count("delivered"));
-    let numbers: BTreeSet<_> = names.iter().map(|name| name.rsplit('E').next()).collect();
-    assert_eq!(numbers.len(), names.len(), "an event arrived twice");
+    assert_in_order(&names);
+}
+
+/// Tells that events arrived in the order in which they were sent, and none of them twice.
+fn assert_in_order(names: &[String]) {
+    let number = |name: &String| name.rsplit('E').next().unwrap().parse::<usize>().unwrap();
+    let numbers: Vec<_> = names.iter().map(number).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+}
+
+#[test]
+fn over_changes_of_rate_batches_and_retries_everybody_keeps_their_order_amid_failures() {
+    let changing = Changing::start(false);
+    let stack = &changing.stack;
+    let faults = json!([
+        {"when": {"probability": 0.2}, "do": {"status": 503}},
+        {"when": {"every": 15}, "do": {"status": 429}},
+        {"when": {"probability": 0.1}, "do": {"status": 400}},
+        {"do": {"latency": "2ms"}},
+    ]);
+    let faults = faults.to_string();
+    let rules = http(stack.sandbox, "PUT", "/_sandbox/faults", &[ANY_KEY], faults.as_bytes());
+    assert_eq!(rules.status, 200, "{}", rules.text());
+    let people = ["ada", "bob", "cyd"];
+    let load = Load::of(stack, &people);
+    let delivered = || usize::try_from(stack.ledger()["delivered"].as_u64().unwrap()).unwrap();
+    for n in 1..=8 {
+        // Each set of limits is met by a delivery that goes on.
+        let before = delivered();
+        eventually("events are delivered", || delivered() > before + 10);
+        let limits = format!(
+            "customerio:\n  rate_limit: {{ requests_per_second: {} }}\n  batch: {{ max_items: {}, linger: {}ms }}\n",
+            200 * n,
+            1 + n % 4,
+            n % 3,
+        );
+        let text = changing.text.replace("customerio:\n", &limits);
+        let retry = format!("retry: {{ initial: {n}ms, max: {}ms }}", 10 * n);
+        let text = text.replace("retry: { initial: 5ms, max: 50ms }", &retry);
+        fs::write(&changing.file, text).unwrap();
+        let answer = changing.post();
+        let applied = answer.text();
+        for key in ["rate_limit.requests_per_second", "batch.max_items", "retry.max"] {
+            assert!(applied.contains(key), "{applied}");
+        }
+        assert!(!applied.contains("needs restart"), "{applied}");
+    }
+    let sent = load.end();
+    let none = http(stack.sandbox, "PUT", "/_sandbox/faults", &[ANY_KEY], b"[]");
+    assert_eq!(none.status, 200);
+    let ledger = stack.settled();
+    assert_eq!(ledger["received"], json!(sent), "{ledger}");
+    let arrived: Vec<_> = people.iter().map(|person| changing.names(person)).collect();
+    arrived.iter().for_each(|names| assert_in_order(names));
+    assert_eq!(json!(arrived.iter().map(Vec::len).sum::<usize>()), ledger["delivered"]);
+    assert!(arrived.iter().all(|names| names.len() > 20), "{ledger}");
 }
 
 #[test]
 fn a_bad_file_changes_nothing_and_is_told_once_and_what_needs_a_restart_is_named() {
     let changing = Changing::start(true);
     changing.save(&format!("{NO_ADS}drain_timeout: 1h\nadmin_token: s3cret\n"), None);
-    let error = || changing.status()["scripts"]["error"].to_string();
+    let error = || changing.status()["config"]["error"].to_string();
     eventually("the bad file is noticed", || error().contains("admin_token"));
     let refusals = || changing.stack.run.said().matches("The reload is refused").count();
     eventually("the refusal is logged", || refusals() == 1);
@@ -181,7 +243,7 @@ fn a_bad_file_changes_nothing_and_is_told_once_and_what_needs_a_restart_is_named
     changing.save(&format!("{NO_ADS}drain_timeout: 1h\n"), None);
     eventually("the mended file is noticed", || changing.public().contains("ads"));
     assert_eq!(refusals(), 2, "one look and one request: {}", changing.stack.run.said());
-    assert_eq!(changing.status()["scripts"]["error"], Value::Null);
+    assert_eq!(changing.status()["config"]["error"], Value::Null);
     assert_eq!(changing.status()["config"]["needs_restart"], json!(["drain_timeout"]));
     assert!(changing.post().text().ends_with("\nneeds restart: drain_timeout\n"));
     let warned = || changing.stack.run.said().contains("need a restart");

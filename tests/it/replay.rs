@@ -155,6 +155,19 @@ fn letters_are_replayed_through_the_running_process() {
 }
 
 #[test]
+fn a_replay_through_a_process_that_refused_the_mended_scripts_says_so_and_what_still_fails() {
+    let scene = Scene::new("");
+    scene.send();
+    fs::write(scene.scripts.path().join("vrl/track.vrl"), ". = nonsense(").unwrap();
+    assert_eq!(http(scene.stack.admin, "POST", "/reload", &[], b"").status, 422);
+    let (_, text) = scene.replay(&["--dry-run", "--reason", "script_error"]);
+    assert!(text.contains("warning: the last reload was refused"), "{text}");
+    assert!(text.contains("track.vrl:1"), "{text}");
+    assert!(text.contains("1 of these failed script_error: not yet"), "{text}");
+    assert!(!text.contains("may overwrite"), "{text}");
+}
+
+#[test]
 fn consent_that_was_withdrawn_by_todays_rules_keeps_an_event_back() {
     let mut scene = Scene::new("");
     scene.send();

@@ -21,7 +21,7 @@ pub(super) fn create(file: &Path) -> Result<(), Failure> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let store = Store::new(fresh.clone(), backend::file(&fresh), Reserve::new(None));
+    let store = Store::new(fresh.clone(), backend::new_file(&fresh), Reserve::new(None));
     store.open()?;
     store.close();
     fs::rename(&fresh, file).and_then(|()| sync_folder(file)).map_err(failed)
@@ -29,6 +29,9 @@ pub(super) fn create(file: &Path) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::presence::Presence;
     use super::*;
 
     #[test]
@@ -39,8 +42,8 @@ mod tests {
         create(&file).unwrap();
         let names = fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().file_name());
         assert_eq!(names.collect::<Vec<_>>(), ["events.redb"]);
-        let store = Store::new(file.clone(), backend::file(&file), Reserve::new(None));
-        store.open().unwrap();
+        let factory = backend::file(&Arc::new(Presence::new(&file)));
+        Store::new(file, factory, Reserve::new(None)).open().unwrap();
     }
 
     #[test]

@@ -9,13 +9,18 @@ use chrono::Utc;
 
 use super::row::Damage;
 use super::shared::Shared;
-use super::store::Failure;
+use super::store::{Failure, Raw, has_bit};
 use crate::config::OnCorruption;
 
-/// What the operator is told to do.
+/// What the operator is told to do about a database that cannot be opened.
 pub(super) const REMEDY: &str = "restore the file from a copy, or move it away to start empty; with \
      `buffer.on_corruption: set_aside` that is done by itself, and what cannot be read is kept \
      beside it under a dated name";
+
+/// What the operator is told to do about a row.
+pub(super) const REMEDY_OF_A_ROW: &str = "stop and take what else waits with `rudder-customerio \
+     buffer export`, or restart with `buffer.on_corruption: set_aside`: the events of the row are then \
+     rejected, and what is behind them is delivered";
 
 /// Renames the database to a dated name beside it.
 pub(super) fn set_aside(file: &Path, why: &str) -> io::Result<()> {
@@ -53,40 +58,50 @@ fn keep_row(file: &Path, first: u64, row: &[u8]) -> io::Result<PathBuf> {
 }
 
 impl Shared {
-    /// Deals with a row that cannot be read: keeps its bytes in a file of their own, or stops
-    /// reading and appending until the operator has decided.
-    pub(super) fn damaged(&self, first: u64, row: &[u8], damage: Damage) -> Result<(), Failure> {
-        let file = &self.store.file;
+    /// Deals with a row of `count` events that cannot be read: keeps its bytes in a file of their
+    /// own, or stops reading and appending until the operator has decided.
+    pub(super) fn damaged(&self, raw: &Raw, count: usize, damage: Damage) -> Result<(), Failure> {
+        let (file, first) = (&self.store.file, raw.first);
         if self.on_corruption == OnCorruption::Stop {
             let failure = Failure::Corrupt(format!("row {first}: {damage}"));
-            self.stop_for_damage(&failure);
+            self.stop(&failure, REMEDY_OF_A_ROW);
             return Err(failure);
         }
-        let aside = keep_row(file, first, row).map_err(|error| {
+        let aside = keep_row(file, first, &raw.bytes).map_err(|error| {
             Failure::Io(format!("row {first} is damaged and cannot be set aside: {error}"))
         })?;
+        let events = (0..count).filter(|i| !has_bit(&raw.settled, *i)).count();
         tracing::error!(
             file = %file.display(),
             aside = %aside.display(),
             row = first,
+            events,
             error = %damage,
-            "A row of the buffer is damaged; it was set aside, and its events are rejected.",
+            "A row of the buffer is damaged and was set aside; its events are rejected without dead \
+             letters. `buffer export --row` gives what can still be read of them.",
         );
         Ok(())
     }
 
-    /// Stops reading and appending until the process starts again.
+    /// Stops reading and appending, since the database cannot be read any further.
     pub(super) fn stop_for_damage(&self, failure: &Failure) {
+        self.stop(failure, REMEDY);
+    }
+
+    /// Stops reading and appending until the process starts again.
+    fn stop(&self, failure: &Failure, remedy: &str) {
         let file = self.store.file.display();
-        let text = format!("{file}: {failure}; {REMEDY}");
+        let text = format!("{file}: {failure}; {remedy}");
         if self.state().damage.replace(text).is_none() {
             tracing::error!(
                 %file,
                 error = %failure,
-                help = REMEDY,
+                help = remedy,
                 "The buffer is damaged; reading stops there, and new events are refused.",
             );
         }
         self.room.notify_one();
+        // A reader may have to be told that there is nothing more.
+        self.news.notify_one();
     }
 }

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use chrono::Utc;
 use tokio::sync::OwnedMutexGuard;
 
-use super::row::{Row, Sources, Weight, claimed_count, claimed_weights};
+use super::row::{Row, Sources, Weight, claimed_weights};
+use super::salvage;
 use super::shared::Shared;
 use super::store::{Failure, Raw};
 use crate::buffer::{Sequence, Stored};
@@ -157,7 +158,8 @@ impl Cursor {
                     Loaded::Sound(row) => match row.event(i, &mut self.sources) {
                         Ok(event) => event,
                         Err(damage) => {
-                            shared.damaged(first, row.bytes(), damage)?;
+                            let (bytes, settled) = (row.bytes().clone(), Vec::new());
+                            shared.damaged(&Raw { first, bytes, settled }, 1, damage)?;
                             lost()
                         }
                     },
@@ -193,8 +195,8 @@ impl Cursor {
                     Ok(found) => (Loaded::Sound(found.row), found.weights, found.settled),
                     Err(damage) => {
                         let behind = shared.store.row_behind(raw.first)?.unwrap_or(readable);
-                        shared.damaged(raw.first, &raw.bytes, damage)?;
                         let (loaded, weights) = set_aside(&raw, behind.min(readable));
+                        shared.damaged(&raw, loaded.count(), damage)?;
                         (loaded, weights, raw.settled)
                     }
                 },
@@ -215,12 +217,9 @@ impl Cursor {
     }
 }
 
-/// Makes what stands for the events of a row that was set aside: as many as it says it has, if
-/// there is room for them before the row `behind`.
+/// Makes what stands for the events of a row that was set aside.
 fn set_aside(raw: &Raw, behind: u64) -> (Loaded, Vec<Weight>) {
-    let most = behind.saturating_sub(raw.first);
-    let count = claimed_count(&raw.bytes).filter(|count| (1..=most).contains(count));
-    let count = usize::try_from(count.unwrap_or(most)).unwrap_or(0);
+    let count = usize::try_from(salvage::count(raw, behind)).unwrap_or(0);
     let weights = claimed_weights(&raw.bytes, count, Utc::now().timestamp_millis());
     (Loaded::Lost { first: raw.first, count }, weights)
 }

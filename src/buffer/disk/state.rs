@@ -506,6 +506,7 @@ impl State {
             max_bytes: self.max_bytes,
             oldest: oldest.and_then(DateTime::from_timestamp_millis),
             unavailable: self.damage.clone().or_else(|| self.trouble.clone()).or(full),
+            damaged: self.damage.is_some(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use redb::{
@@ -14,10 +14,12 @@ use redb::{
 
 use super::backend::{BackendFactory, Boxed};
 use super::meta::{FORMAT, Meta};
+use super::presence::Presence;
 use super::reserve::Reserve;
 use super::row::{Damage, Row, Weight};
 use super::view::View;
 use crate::buffer::LetterId;
+use crate::telemetry::panics;
 
 /// First sequence of a row to the row.
 pub(super) const ROWS: TableDefinition<u64, &[u8]> = TableDefinition::new("rows");
@@ -110,7 +112,7 @@ impl From<Damage> for Failure {
 
 /// redb answers some damage with a panic; it is a failure like others here.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
-    catch_unwind(AssertUnwindSafe(work))
+    panics::expected(|| catch_unwind(AssertUnwindSafe(work)))
         .unwrap_or_else(|_| Err(Failure::Corrupt("reading its pages failed".to_owned())))
 }
 
@@ -181,6 +183,8 @@ pub(super) fn has_bit(bitmap: &[u8], i: usize) -> bool {
 pub(super) struct Store {
     pub(super) file: PathBuf,
     pub(super) reserve: Reserve,
+    /// What becomes of the file's name; `None` of a storage that is no file.
+    pub(super) presence: Option<Arc<Presence>>,
     factory: BackendFactory,
     /// `None` between a failure and the next opening. Readers hold the lock for one row.
     database: RwLock<Option<Database>>,
@@ -194,7 +198,13 @@ impl fmt::Debug for Store {
 
 impl Store {
     pub(super) fn new(file: PathBuf, factory: BackendFactory, reserve: Reserve) -> Self {
-        Self { file, reserve, factory, database: RwLock::new(None) }
+        Self { file, reserve, presence: None, factory, database: RwLock::new(None) }
+    }
+
+    /// Returns an error if another start would not find what is written here.
+    pub(super) fn check_presence(&self) -> Result<(), Failure> {
+        let checked = self.presence.as_ref().map_or(Ok(()), |presence| presence.check());
+        checked.map_err(|error| redb::Error::Io(error).into())
     }
 
     /// Opens the database, creates it if it is not there, and returns its totals.

@@ -13,6 +13,7 @@ use crate::operation::{ConflictKeys, Effect, Operation};
 use crate::outcome::{OutcomeKind, ReasonCode};
 
 mod failures;
+mod rescue;
 
 pub(super) fn event(second: i64) -> Stored {
     let operation = Operation {

@@ -42,6 +42,9 @@ const LARGE_BYTES: u64 = 64 * 1024 * 1024;
 /// some commits later, so that the first time may come too early.
 const FUTILE: u32 = 3;
 
+/// Pause before an idle writer looks whether its file is still there.
+const WATCH: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
+
 /// Pause before a failed database is opened again.
 const TRY_AGAIN: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
 
@@ -143,7 +146,12 @@ impl Writer {
                 None => settle,
             };
             let Some(due) = due else {
-                state = self.shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+                let waited = self.shared.work.wait_timeout(state, WATCH);
+                let (woken, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                if waited.timed_out() {
+                    return false;
+                }
+                state = woken;
                 continue;
             };
             let now = Instant::now();
@@ -182,6 +190,7 @@ impl Writer {
         let rewrites = if self.may_rewrite() { state.take_rewrites(REWRITE_BYTES) } else { vec![] };
         drop(state);
         if claimed.is_empty() && pending.is_empty() && rewrites.is_empty() {
+            self.watch();
             return;
         }
         let first = self.committed.next;
@@ -281,6 +290,16 @@ impl Writer {
             }
         }
         (done, rows)
+    }
+
+    /// Notices without a commit that the file is not there any more.
+    fn watch(&mut self) {
+        if let Err(failure) = self.shared.store.check_presence() {
+            self.fail(&failure, Pending::default(), Vec::new());
+            let (forgotten, next) = (Vec::new(), Instant::now());
+            self.failed = Some(Failed { unwritten: None, forgotten, next, writable: false });
+            self.recover();
+        }
     }
 
     /// Gives the room of an empty buffer back: redb keeps the pages of removed rows for new ones,

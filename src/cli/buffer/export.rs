@@ -12,7 +12,7 @@ use rudder_customerio::event::identity::IdInput;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Idle, Location};
+use super::{Idle, Location, damaged};
 use crate::cli::output::{self, Tone, count};
 use crate::cli::{Globals, exit};
 
@@ -28,6 +28,13 @@ pub struct ExportArgs {
     #[command(flatten)]
     location: Location,
 
+    /// Read this row, which was set aside, and not the buffer
+    ///
+    /// Gives every event of the row that can still be decoded, also those that were delivered before.
+    /// One checksum covers them all, so each may be damaged in what it says.
+    #[arg(long, value_name = "ROW", conflicts_with = "data_dir")]
+    row: Option<PathBuf>,
+
     /// Write to this new file; `-` or nothing: standard output
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
@@ -35,21 +42,28 @@ pub struct ExportArgs {
 
 /// Runs the command.
 pub fn run(args: &ExportArgs, globals: &Globals) -> ExitCode {
-    let idle = match args.location.idle(globals) {
-        Ok(idle) => idle,
-        Err(code) => return code,
+    let from = match &args.row {
+        Some(row) => From::Row(row),
+        None => match args.location.idle(globals) {
+            Ok(idle) => From::Buffer(idle),
+            Err(code) => return code,
+        },
     };
     let written = match args.file.as_deref().filter(|file| *file != Path::new("-")) {
         Some(file) => match create(file) {
-            Ok(out) => export(&idle, out),
+            Ok(out) => from.write(out),
             Err(error) => Err(Failed::Write(error)),
         },
-        None => export(&idle, io::stdout().lock()),
+        None => from.write(io::stdout().lock()),
     };
+    let bad = output::paint(Tone::Bad, "error:", globals.color);
     match written {
-        Ok(events) => {
+        Ok(Written { events, unreadable }) => {
+            for what in &unreadable {
+                output::say(format!("{bad} {what}"));
+            }
             output::say(format!("{} exported", count(events, "event")));
-            ExitCode::from(exit::SUCCESS)
+            ExitCode::from(if unreadable.is_empty() { exit::SUCCESS } else { exit::FAILURE })
         }
         Err(Failed::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::from(exit::SUCCESS)
@@ -57,13 +71,34 @@ pub fn run(args: &ExportArgs, globals: &Globals) -> ExitCode {
         Err(Failed::Write(error)) => {
             let place = args.file.as_ref().map(|file| format!(" {}", file.display()));
             let place = place.unwrap_or_default();
-            let bad = output::paint(Tone::Bad, "error:", globals.color);
             output::say(format!("{bad} cannot write{place}: {error}"));
             ExitCode::from(exit::FAILURE)
         }
         Err(Failed::Read(fault)) => {
             output::report(&[fault], globals.color);
             ExitCode::from(exit::FAILURE)
+        }
+    }
+}
+
+/// What is exported.
+enum From<'a> {
+    Buffer(Idle),
+    Row(&'a Path),
+}
+
+/// What an export came to.
+struct Written {
+    events: usize,
+    /// What was passed over, and why.
+    unreadable: Vec<String>,
+}
+
+impl From<'_> {
+    fn write(&self, out: impl Write) -> Result<Written, Failed> {
+        match self {
+            Self::Buffer(idle) => export(idle, out),
+            Self::Row(row) => salvage(row, out),
         }
     }
 }
@@ -78,8 +113,8 @@ fn create(file: &Path) -> io::Result<std::fs::File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)
 }
 
-/// Writes every event; returns how many there were.
-fn export(idle: &Idle, out: impl Write) -> Result<usize, Failed> {
+/// Writes every event of a buffer.
+fn export(idle: &Idle, out: impl Write) -> Result<Written, Failed> {
     let (mut out, mut events, mut failed) = (BufWriter::new(out), 0, None);
     let read = disk::export(&idle.dir, |sequence, stored| {
         let written = write_line(&mut out, sequence, &stored);
@@ -92,9 +127,32 @@ fn export(idle: &Idle, out: impl Write) -> Result<usize, Failed> {
     if let Some(error) = failed {
         return Err(Failed::Write(error));
     }
-    read.map_err(Failed::Read)?;
+    // What was read before a failure is worth having.
     out.flush().map_err(Failed::Write)?;
-    Ok(events)
+    let exported = read.map_err(Failed::Read)?;
+    let unreadable = exported.damaged.iter().map(damaged).collect();
+    Ok(Written { events, unreadable })
+}
+
+/// Writes what can be read of a row that was set aside.
+fn salvage(row: &Path, out: impl Write) -> Result<Written, Failed> {
+    let mut out = BufWriter::new(out);
+    let mut written = Written { events: 0, unreadable: Vec::new() };
+    for (sequence, event) in disk::salvage(row).map_err(Failed::Read)? {
+        let mut line = Vec::new();
+        let event = event.and_then(|stored| {
+            write_line(&mut line, sequence, &stored).map_err(|_| "it is no JSON".to_owned())
+        });
+        match event {
+            Ok(()) => {
+                out.write_all(&line).map_err(Failed::Write)?;
+                written.events += 1;
+            }
+            Err(why) => written.unreadable.push(format!("event {}: {why}", sequence.0)),
+        }
+    }
+    out.flush().map_err(Failed::Write)?;
+    Ok(written)
 }
 
 /// One event, with the members of a dead letter that it has already.

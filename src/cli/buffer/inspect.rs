@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use rudder_customerio::admin::status::Account;
-use rudder_customerio::buffer::disk::{self, Inspection};
+use rudder_customerio::buffer::disk::{self, DamagedRow, Inspection};
 use serde_json::{Value, json};
 
-use super::Location;
+use super::{Location, damaged};
 use crate::cli::output::{self, count};
 use crate::cli::{Globals, exit};
 
@@ -17,6 +17,12 @@ use crate::cli::{Globals, exit};
 pub struct InspectArgs {
     #[command(flatten)]
     location: Location,
+
+    /// Read every row, and name those that are damaged
+    ///
+    /// Without it, only the first and the last row are looked at.
+    #[arg(long)]
+    verify: bool,
 
     /// Print one JSON object instead of text
     #[arg(long)]
@@ -29,9 +35,16 @@ pub fn run(args: &InspectArgs, globals: &Globals) -> ExitCode {
         Ok(idle) => idle,
         Err(code) => return code,
     };
-    match disk::inspect(&idle.dir) {
-        Ok(found) if args.json => output::print(&format!("{:#}\n", in_json(&found))),
-        Ok(found) => output::print(&in_words(&idle.dir, &found)),
+    let look = if args.verify { disk::verify } else { disk::inspect };
+    match look(&idle.dir) {
+        Ok(found) => {
+            let printed = if args.json {
+                output::print(&format!("{:#}\n", in_json(&found)))
+            } else {
+                output::print(&in_words(&idle.dir, &found))
+            };
+            if found.damaged.is_empty() { printed } else { ExitCode::from(exit::FAILURE) }
+        }
         Err(fault) => {
             output::report(&[fault], globals.color);
             ExitCode::from(exit::FAILURE)
@@ -51,6 +64,8 @@ fn in_json(found: &Inspection) -> Value {
         "file_bytes": found.file_bytes,
         "next_sequence": found.next.0,
         "all_lives": Account::from(&found.ledger),
+        "verified": found.verified,
+        "damaged": found.damaged.iter().map(damaged_in_json).collect::<Vec<_>>(),
     })
 }
 
@@ -75,7 +90,24 @@ fn in_words(dir: &Path, found: &Inspection) -> String {
     }
     text.push_str(&format!("all lives  {}\n", output::account(&found.ledger)));
     text.push_str(&format!("next       sequence {}\n", found.next.0));
+    for row in &found.damaged {
+        text.push_str(&format!("damaged    {}\n", damaged(row)));
+    }
+    match (found.verified, found.damaged.is_empty()) {
+        (true, true) => text.push_str("damaged    nothing\n"),
+        (false, false) => text.push_str("           `--verify` reads every row\n"),
+        _ => {}
+    }
     text
+}
+
+fn damaged_in_json(row: &DamagedRow) -> Value {
+    json!({
+        "first_sequence": row.first.0,
+        "last_sequence": row.last.0,
+        "events": row.events,
+        "error": row.why,
+    })
 }
 
 fn instant(at: DateTime<Utc>) -> String {

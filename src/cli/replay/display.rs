@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rudder_customerio::replay::{Ending, Message, Report};
+use rudder_customerio::replay::{Ending, Example, Message, Report};
 
 use crate::cli::exit;
 use crate::cli::output::{self, Tone};
@@ -38,13 +38,8 @@ impl Display {
     /// Shows a message.
     pub fn show(&mut self, message: Message) {
         match message {
-            Message::Notice { text } => {
-                self.clear();
-                output::say(format!(
-                    "{} {text}",
-                    output::paint(Tone::Warning, "notice:", self.color)
-                ));
-            }
+            Message::Warning { text } => self.remark("warning:", &text),
+            Message::Notice { text } => self.remark("notice:", &text),
             Message::Progress { report } => {
                 self.report = report;
                 if self.shown.elapsed() >= if self.terminal { CHANGES } else { LINES } {
@@ -57,6 +52,11 @@ impl Display {
                 self.ending = Some(ending);
             }
         }
+    }
+
+    fn remark(&mut self, word: &str, text: &str) {
+        self.clear();
+        output::say(format!("{} {text}", output::paint(Tone::Warning, word, self.color)));
     }
 
     /// Shows a line that the next one replaces on a terminal.
@@ -99,7 +99,7 @@ impl Display {
     /// Shows the account and gives the exit code.
     pub fn end(mut self) -> ExitCode {
         self.clear();
-        let printed = output::print(&account(&self.report));
+        let printed = output::print(&account(&self.report, self.ending.as_ref()));
         let complete = match &self.ending {
             Some(Ending::Done) => true,
             Some(Ending::Failed(why)) => {
@@ -125,7 +125,8 @@ impl Display {
 
 fn progress(report: &Report) -> String {
     let percent = report.bytes.saturating_mul(100).checked_div(report.of_bytes).unwrap_or(100);
-    let mut text = format!("{percent} %: {} letters read, {}", report.letters, replayed(report));
+    let letters = letters(report.letters);
+    let mut text = format!("{percent} %: {} {letters}, {}", report.letters, replayed(report));
     if let Some(why) = &report.waiting {
         write!(text, "; waiting: {why}").ok();
     }
@@ -137,7 +138,12 @@ fn replayed(report: &Report) -> String {
     format!("{} {done}", report.replayed)
 }
 
-fn account(report: &Report) -> String {
+fn letters(n: u64) -> &'static str {
+    if n == 1 { "letter read" } else { "letters read" }
+}
+
+/// Tells the counts; those of a replay whose end was not told are the last that were.
+fn account(report: &Report, ending: Option<&Ending>) -> String {
     let mut text = String::new();
     let mut line = |n: u64, what: &str| {
         if n > 0 {
@@ -146,7 +152,7 @@ fn account(report: &Report) -> String {
     };
     let sum = |counts: &BTreeMap<String, u64>| counts.values().sum::<u64>();
     let Report { dry_run, .. } = *report;
-    line(report.letters, "letters read");
+    line(report.letters, letters(report.letters));
     line(report.done_before, "replayed before");
     line(sum(&report.selected), &format!("selected: {}", counts(&report.selected)));
     line(report.replayed, if dry_run { "would be replayed" } else { "replayed" });
@@ -155,10 +161,15 @@ fn account(report: &Report) -> String {
     line(sum(&report.kept_back), &format!("{ends} today's rules: {}", counts(&report.kept_back)));
     let stay = format!("still fail and stay dead letters: {}", counts(&report.still_failing));
     line(sum(&report.still_failing), &stay);
+    for Example { failure, detail, letters } in &report.examples {
+        line(*letters, &format!("of these {failure}: {detail}"));
+    }
     line(report.failed_again, "became dead letters again");
     line(report.unreadable, "cannot be read");
-    if text.is_empty() {
-        text.push_str("no dead letters\n");
+    match (text.is_empty(), ending) {
+        (true, Some(Ending::Done)) => text.push_str("no dead letters\n"),
+        (false, None) => text.insert_str(0, "before the process went away:\n"),
+        _ => {}
     }
     text
 }
@@ -173,7 +184,9 @@ mod tests {
 
     #[test]
     fn the_account_names_every_fate_that_occurred() {
+        let account = |report: &Report| account(report, Some(&Ending::Done));
         assert_eq!(account(&Report::default()), "no dead letters\n");
+        assert_eq!(account(&Report { letters: 1, ..Report::default() }).trim(), "1 letter read");
         let counted = |name: &str, n| BTreeMap::from([(name.to_owned(), n)]);
         let report = Report {
             letters: 12,
@@ -183,6 +196,11 @@ mod tests {
             kept_back: counted("withheld generic_denied", 1),
             still_failing: counted("failed script_error", 3),
             unreadable: 1,
+            examples: vec![Example {
+                failure: "failed script_error".to_owned(),
+                detail: "track.vrl:1:1: not yet".to_owned(),
+                letters: 2,
+            }],
             ..Report::default()
         };
         let text = account(&report);
@@ -196,10 +214,21 @@ mod tests {
                 "2 of these unknown: Customer.io may have applied them at the time",
                 "1 kept back by today's rules: withheld generic_denied 1",
                 "3 still fail and stay dead letters: failed script_error 3",
+                "2 of these failed script_error: track.vrl:1:1: not yet",
                 "1 cannot be read",
             ]
         );
         assert!(account(&Report { dry_run: true, ..report }).contains("5 would be replayed"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_told() {
+        for ending in [None, Some(Ending::Stopped), Some(Ending::Failed(String::new()))] {
+            assert_eq!(account(&Report::default(), ending.as_ref()), "");
+        }
+        let report = Report { letters: 3, ..Report::default() };
+        let text = account(&report, None);
+        assert_eq!(text, "before the process went away:\n       3 letters read\n");
     }
 
     #[test]

@@ -89,7 +89,8 @@ async fn ask(
         let remedy = if status == "401" { " (is admin.token the one it runs with?)" } else { "" };
         return Ok(Some(format!("{}{remedy}", text.trim())));
     }
-    while let Some(line) = line(&mut lines).await? {
+    // A process that ends breaks the connection in one way or the other.
+    while let Ok(Some(line)) = line(&mut lines).await {
         if let Ok(message) = serde_json::from_str(&line) {
             display.show(message);
         }

@@ -70,6 +70,11 @@ impl Voice {
             output::say(output::account(ledger));
         }
         let events = count(usize::try_from(left).unwrap_or(usize::MAX), "event");
+        if left > 0
+            && let Some(trouble) = &ended.drained.trouble
+        {
+            return self.tell_trouble(left, &events, trouble);
+        }
         match (left, ended.drained.durable, self.json) {
             (0, ..) => {}
             (_, true, true) => {
@@ -95,6 +100,24 @@ impl Voice {
                 output::paint(Tone::Bad, "error:", self.color),
                 why.in_words(),
             )),
+        }
+    }
+}
+
+impl Voice {
+    /// Tells that the next start will not deliver what is left by itself.
+    fn tell_trouble(self, left: u64, events: &str, trouble: &str) {
+        if self.json {
+            tracing::error!(
+                events = left,
+                reason = trouble,
+                "Events are left that the next start does not deliver by itself.",
+            );
+        } else {
+            let bad = output::paint(Tone::Bad, "error:", self.color);
+            output::say(format!(
+                "{bad} {events} left that the next start does not deliver by itself: {trouble}"
+            ));
         }
     }
 }

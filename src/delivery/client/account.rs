@@ -105,6 +105,11 @@ pub fn read(
 }
 
 impl Account {
+    /// Returns the region, cut to what a message has room for.
+    pub(super) fn shown_region(&self) -> String {
+        self.region.chars().take(16).collect()
+    }
+
     /// Compares with the configuration.
     pub(super) fn check(
         &self,
@@ -119,7 +124,7 @@ impl Account {
         if configured.is_some_and(|configured| configured != self.region) {
             let message = format!(
                 "the account is in region {0}: set `customerio.region: {0}`",
-                self.region.chars().take(16).collect::<String>()
+                self.shown_region()
             );
             return hold("wrong_region", message);
         }

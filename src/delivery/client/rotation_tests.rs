@@ -85,6 +85,7 @@ impl Log {
     fn keep(&self) -> tracing::subscriber::DefaultGuard {
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
             .with_max_level(tracing::Level::TRACE)
             .with_writer(move || log.clone());
         tracing::subscriber::set_default(subscriber.finish())
@@ -265,4 +266,19 @@ async fn a_pinned_workspace_is_asked_for_once() {
     }
     let seen = server.seen.lock().unwrap();
     assert_eq!(seen.iter().filter(|r| r.method() == Method::GET).count(), 1);
+}
+
+#[tokio::test]
+async fn the_workspace_is_logged_once_so_that_it_can_be_pinned() {
+    let log = Log::default();
+    let _kept = log.keep();
+    let server = Server::start(|_| answer(200, ACCOUNT)).await;
+    let client = Client::new(&config_for(server.address)).unwrap();
+    for _ in 0..2 {
+        client.probe().await.unwrap();
+    }
+    let text = log.text();
+    let told: Vec<_> = text.lines().filter(|line| line.contains("has named the")).collect();
+    assert_eq!(told.len(), 1, "{text}");
+    assert!(told[0].contains("region=us") && told[0].contains("environment_id=3"), "{text}");
 }

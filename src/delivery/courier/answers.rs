@@ -18,6 +18,9 @@ const OUTAGE: u32 = 3;
 /// Code of a request that ended in a panic.
 const PANIC: &str = "panic";
 
+/// Code of the answer that asks for fewer requests.
+const TOO_MANY: &str = "http_429";
+
 impl Courier {
     /// Takes the answer to a request.
     pub(super) fn landed(&mut self, flown: Flown, now: Instant) {
@@ -40,10 +43,11 @@ impl Courier {
                 if fetches {
                     self.fetched();
                 }
-                parcel.flown(matches!(reply, Reply::Retry { why: PANIC, .. }));
+                let counts = is_attempt(&reply);
+                parcel.flown(counts, matches!(reply, Reply::Retry { why: PANIC, .. }));
                 for &slot in parcel.first() {
                     if let Some(load) = self.book.get_mut(slot) {
-                        load.attempts = load.attempts.saturating_add(1);
+                        load.attempts = load.attempts.saturating_add(u16::from(counts));
                     }
                 }
                 self.answered(parcel, reply, generation, now);
@@ -121,7 +125,6 @@ impl Courier {
             }
         }
         metering::sent(delivered);
-        metering::failed(rejected);
         if rejected > 0 {
             parcel.culprit();
         }
@@ -172,7 +175,6 @@ impl Courier {
             metering::retry("split");
             parcel.halve(true);
         } else {
-            metering::failed(1);
             parcel.culprit();
             for slot in parcel.parts.pop_front().unwrap_or_default() {
                 self.end(slot, refused(refusal.clone()), now);
@@ -184,7 +186,7 @@ impl Courier {
     /// Takes a failure that says nothing about the operations.
     fn failed(&mut self, mut parcel: Parcel, generation: u64, why: &'static str, now: Instant) {
         let single = parcel.first().len() == 1;
-        if why == "http_429" {
+        if why == TOO_MANY {
             self.limiter.lower(now);
             self.destination_fails(generation, why, now);
             let wait = full_jitter(1, &self.retry);
@@ -271,6 +273,12 @@ impl Courier {
             tracing::warn!(reason = why, "Customer.io takes no requests; delivery waits.");
         }
     }
+}
+
+/// Tells whether a request counts as one. Customer.io looked at none of its operations if it only
+/// asked for fewer requests, or for later ones.
+fn is_attempt(reply: &Reply) -> bool {
+    !matches!(reply, Reply::Retry { after: Some(_), .. } | Reply::Retry { why: TOO_MANY, .. })
 }
 
 fn expired(refusal: Refusal) -> Ending {

@@ -21,6 +21,7 @@ impl Courier {
             tracing::error!(
                 reason = code,
                 remedy = %message,
+                next_try = ?self.holding.probe_at().map(|at| at.duration_since(now)).unwrap_or_default(),
                 "Delivery is held; events are kept, and it goes on by itself once this is mended."
             );
         }
@@ -43,6 +44,13 @@ impl Courier {
     /// Takes the answer of the region endpoint.
     pub(super) fn probed(&mut self, answer: Result<(), Hold>, now: Instant) {
         let first = std::mem::take(&mut self.checking);
+        self.take_probe(answer, first, now);
+        if std::mem::take(&mut self.probe_again) {
+            self.holding.probe_now(now);
+        }
+    }
+
+    fn take_probe(&mut self, answer: Result<(), Hold>, first: bool, now: Instant) {
         match answer {
             Ok(()) => {
                 if let Some(hold) = self.holding.end() {

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::super::progress::Rejection;
-use super::super::{DeadLetter, DeadLetters, metering};
+use super::super::{DeadLetter, DeadLetters, Pace, Unwritten, metering};
 use super::fetching::fetch;
 use crate::buffer::{Buffer, Sequence, Stored};
 use crate::outcome::Outcome;
@@ -34,7 +34,7 @@ pub struct Waiting {
 pub enum Trouble {
     /// Their events could not be fetched from the buffer.
     Fetch(String),
-    Write(std::io::Error),
+    Write(Unwritten),
 }
 
 /// The letters that are not durable yet.
@@ -50,10 +50,21 @@ pub struct Letters {
     pause: Duration,
     failures: u32,
     retry_at: Option<Instant>,
+    /// Whether it was the writing that failed last, not the fetching.
+    unwritable: bool,
+    /// The look at the age of letters that is under way.
+    pub pruning: Option<BoxFuture<'static, ()>>,
+    prune_every: Duration,
+    prune_at: Instant,
 }
 
 impl Letters {
-    pub fn new(buffer: Arc<dyn Buffer>, writer: Arc<DeadLetters>, pause: Duration) -> Self {
+    pub fn new(
+        buffer: Arc<dyn Buffer>,
+        writer: Arc<DeadLetters>,
+        pace: &Pace,
+        now: Instant,
+    ) -> Self {
         Self {
             buffer,
             writer,
@@ -61,9 +72,13 @@ impl Letters {
             writing: None,
             under_way: 0,
             bytes: 0,
-            pause,
+            pause: pace.dead_letter_pause,
             failures: 0,
             retry_at: None,
+            unwritable: false,
+            pruning: None,
+            prune_every: pace.dead_letter_age_check,
+            prune_at: now,
         }
     }
 
@@ -107,29 +122,51 @@ impl Letters {
     /// Takes the end of a write; returns what may be settled now.
     pub fn written(
         &mut self,
-        (batch, result): Written,
+        (mut batch, result): Written,
         now: Instant,
-    ) -> Option<Vec<(Sequence, Outcome)>> {
+    ) -> Vec<(Sequence, Outcome)> {
         self.under_way = 0;
-        let Err(trouble) = result else {
-            if self.failures > 0 {
-                tracing::info!("Dead letters can be written again.");
-            }
-            self.failures = 0;
-            self.retry_at = None;
-            let written = batch.iter().map(Waiting::weight).sum();
-            self.bytes = self.bytes.saturating_sub(written);
-            let ended =
-                |letter: Waiting| (letter.event, Outcome::Rejected(letter.rejection.reason));
-            return Some(batch.into_iter().map(ended).collect());
+        let written = match &result {
+            Ok(()) => batch.len(),
+            Err(Trouble::Write(unwritten)) => unwritten.written.min(batch.len()),
+            Err(Trouble::Fetch(_)) => 0,
         };
+        let rest = batch.split_off(written);
+        let weight = batch.iter().map(Waiting::weight).sum();
+        self.bytes = self.bytes.saturating_sub(weight);
+        match result {
+            Ok(()) => self.succeeded(),
+            Err(trouble) => {
+                if written > 0 {
+                    self.failures = 0;
+                }
+                self.failed(&trouble, rest.len(), now);
+            }
+        }
+        for letter in rest.into_iter().rev() {
+            self.waiting.push_front(letter);
+        }
+        let ended = |letter: Waiting| (letter.event, Outcome::Rejected(letter.rejection.reason));
+        batch.into_iter().map(ended).collect()
+    }
+
+    fn succeeded(&mut self) {
+        if self.failures > 0 {
+            tracing::info!("Dead letters can be written again.");
+        }
+        self.failures = 0;
+        self.retry_at = None;
+        self.unwritable = false;
+    }
+
+    fn failed(&mut self, trouble: &Trouble, letters: usize, now: Instant) {
         metering::letters_failed();
-        let letters = batch.len();
         match trouble {
-            Trouble::Write(error) => tracing::error!(
+            Trouble::Write(Unwritten { error, .. }) => tracing::error!(
                 %error,
                 letters,
-                "Dead letters cannot be written; their events stay in the buffer."
+                "Dead letters cannot be written; delivery is held until they can, and their \
+                events stay in the buffer."
             ),
             Trouble::Fetch(error) => tracing::error!(
                 %error,
@@ -137,22 +174,43 @@ impl Letters {
                 "Events cannot be read from the buffer for their dead letters; they stay there."
             ),
         }
+        self.unwritable = matches!(trouble, Trouble::Write(_));
         let pause = self.pause * 2_u32.pow(self.failures.min(5));
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(now + pause.min(self.pause * 30));
-        for letter in batch.into_iter().rev() {
-            self.waiting.push_front(letter);
-        }
-        None
+    }
+
+    /// Lets a pause after a failure end now.
+    pub fn retry_now(&mut self, now: Instant) {
+        self.retry_at = self.retry_at.map(|_| now);
     }
 
     pub fn retry_at(&self) -> Option<Instant> {
         self.retry_at
     }
 
-    /// Returns what the operator should know.
-    pub fn trouble(&self) -> Option<&'static str> {
-        (self.failures > 0).then_some("dead letters cannot be written")
+    /// Returns when to look at the age of letters again.
+    pub fn prune_at(&self) -> Option<Instant> {
+        Some(self.prune_at)
+    }
+
+    /// Tells whether letters wait that could not be written when it was last tried.
+    pub fn are_stuck(&self) -> bool {
+        self.failures > 0 && self.unwritable
+    }
+
+    /// Tells whether letters wait whose events could not be fetched when it was last tried.
+    pub fn lack_events(&self) -> bool {
+        self.failures > 0 && !self.unwritable
+    }
+
+    /// Begins to remove letters that are past their age, if it is time to look for some.
+    pub fn prune(&mut self, now: Instant) {
+        if self.pruning.is_none() && self.prune_at <= now {
+            self.prune_at = now + self.prune_every;
+            let writer = Arc::clone(&self.writer);
+            self.pruning = Some(async move { writer.prune().await }.boxed());
+        }
     }
 }
 

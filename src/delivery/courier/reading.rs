@@ -41,6 +41,8 @@ impl Courier {
             self.read_all = true;
         }
         for (sequence, stored) in events {
+            let unknown = self.inherited > 0;
+            self.inherited = self.inherited.saturating_sub(1);
             if stored.operations.is_empty() {
                 let reason = Reason::new(ReasonCode::Internal, "its row in the buffer is damaged");
                 self.settling.end(sequence, Outcome::Rejected(reason));
@@ -49,7 +51,7 @@ impl Courier {
             self.events.insert(sequence, stored.operations.len());
             let mut soon = false;
             for (position, operation) in (0_u32..).zip(&stored.operations) {
-                let load = Load { event: sequence, position, attempts: 0, unknown: false };
+                let load = Load { event: sequence, position, attempts: 0, unknown };
                 let (effect, size) = (operation.effect, operation.body.len());
                 let slot = self.book.insert(&operation.keys, effect, size, load);
                 soon |= self.book.is_ready(slot);

@@ -68,6 +68,7 @@ impl Courier {
     fn may_send(&mut self, now: Instant) -> bool {
         !self.orders.paused
             && !self.checking
+            && !self.letters.are_stuck()
             && !self.letters_abound()
             && self.holding.hold().is_none()
             && self.gate.is_open(now)

@@ -66,23 +66,41 @@ impl Files {
         })
     }
 
-    /// Appends whole lines durably, or nothing.
-    pub fn append(&mut self, lines: &[u8], now: DateTime<Utc>) -> io::Result<()> {
+    /// Takes other bounds, which hold from the next write.
+    pub fn set_bounds(&mut self, max_size: u64, max_age: Duration) {
+        (self.max_size, self.max_age) = (max_size, max_age);
+    }
+
+    /// Appends durably as many of these lines as fit, at least the first, and returns their bytes.
+    pub fn append(&mut self, lines: &[u8], now: DateTime<Utc>) -> io::Result<usize> {
         if lines.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
-        let added = lines.len() as u64;
-        self.drop_aged(now.into());
+        self.drop_aged_now_and_then(now.into());
         self.let_go_if_touched();
-        self.rotate(added, now);
-        self.make_room(added)?;
+        // No write larger than a file: so the bounds of the files hold, and a portion that is larger
+        // than all the room goes as far as there is some.
+        let lines = head(lines, self.full()).unwrap_or(first_line(lines));
+        self.rotate(lines.len() as u64, now);
+        let lines = self.make_room(lines)?;
         self.write(lines, now)?;
         if self.is_removed() {
             // Taken away by hand while it was written: no name leads to these letters any more.
             self.open = None;
             self.write(lines, now)?;
         }
-        Ok(())
+        Ok(lines.len())
+    }
+
+    /// Removes the files that are past their age, also the open one.
+    pub fn prune(&mut self, now: DateTime<Utc>) {
+        let at = SystemTime::from(now);
+        if let Some(open) = &self.open
+            && (open.date < date(now) || is_aged(&open.path, self.max_age, at))
+        {
+            self.close();
+        }
+        self.drop_aged(at);
     }
 
     fn write(&mut self, lines: &[u8], now: DateTime<Utc>) -> io::Result<()> {
@@ -131,9 +149,13 @@ impl Files {
         closed + self.open.as_ref().map_or(0, |open| open.size)
     }
 
+    fn full(&self) -> u64 {
+        FULL.min(self.max_size / FILES)
+    }
+
     /// Closes the open file when it is full or of an earlier day.
     fn rotate(&mut self, added: u64, now: DateTime<Utc>) {
-        let full = FULL.min(self.max_size / FILES);
+        let full = self.full();
         let date = date(now);
         // A clock that is set back opens no file that would sort before this one.
         if let Some(open) = &self.open
@@ -173,8 +195,9 @@ impl Files {
         }
     }
 
-    /// Keeps the folder within its bound.
-    fn make_room(&mut self, added: u64) -> io::Result<()> {
+    /// Keeps the folder within its bound; returns those of the lines for which there is room.
+    fn make_room<'a>(&mut self, lines: &'a [u8]) -> io::Result<&'a [u8]> {
+        let added = lines.len() as u64;
         if self.total() + added > self.max_size {
             // Files may have been taken away or edited by hand since.
             self.closed.retain_mut(|(path, size)| {
@@ -188,6 +211,14 @@ impl Files {
         }
         while self.total() + added > self.max_size {
             if self.when_full == DeadLettersFull::Hold {
+                let room = self.max_size.saturating_sub(self.total());
+                if let Some(fitting) = head(lines, room) {
+                    return Ok(fitting);
+                }
+                if self.total() == 0 {
+                    // A single letter larger than the bound: better kept than stuck.
+                    return Ok(first_line(lines));
+                }
                 return Err(io::Error::new(
                     io::ErrorKind::StorageFull,
                     format!(
@@ -201,13 +232,13 @@ impl Files {
                 self.close();
             }
             if self.closed.is_empty() {
-                // A single write larger than the bound: better kept than lost.
-                return Ok(());
+                // A single letter larger than the bound: better kept than lost.
+                return Ok(lines);
             }
             let (path, _) = self.closed.remove(0);
             drop_file(&path, "size")?;
         }
-        Ok(())
+        Ok(lines)
     }
 
     /// Makes room by removing files of which every letter was replayed, the oldest first.
@@ -233,19 +264,19 @@ impl Files {
         Ok(())
     }
 
-    fn drop_aged(&mut self, now: SystemTime) {
+    fn drop_aged_now_and_then(&mut self, now: SystemTime) {
         let recently = |at: SystemTime| now.duration_since(at).is_ok_and(|d| d < AGE_CHECK);
-        if self.aged.is_some_and(recently) {
-            return;
+        if !self.aged.is_some_and(recently) {
+            self.drop_aged(now);
         }
+    }
+
+    fn drop_aged(&mut self, now: SystemTime) {
         self.aged = Some(now);
         let (max_age, dir) = (self.max_age, &self.dir);
         let mut marked = None;
         self.closed.retain(|(path, _)| {
-            let modified = fs::metadata(path).and_then(|m| m.modified());
-            let aged =
-                modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > max_age));
-            if !aged {
+            if !is_aged(path, max_age, now) {
                 return true;
             }
             let marked = marked.get_or_insert_with(|| marks::read(dir).unwrap_or_default());
@@ -253,9 +284,28 @@ impl Files {
                 true => drop_replayed(path),
                 false => drop_file(path, "age"),
             };
+            if let Err(error) = &removed {
+                tracing::error!(%error, "Dead letters past their age cannot be removed.");
+            }
             removed.is_err()
         });
     }
+}
+
+/// Returns those of the lines that together have at most so many bytes, if any.
+fn head(lines: &[u8], most: u64) -> Option<&[u8]> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let fitting = lines.get(..most).unwrap_or(lines);
+    lines.get(..=memchr::memrchr(b'\n', fitting)?)
+}
+
+fn first_line(lines: &[u8]) -> &[u8] {
+    memchr::memchr(b'\n', lines).and_then(|end| lines.get(..=end)).unwrap_or(lines)
+}
+
+fn is_aged(path: &Path, max_age: Duration, now: SystemTime) -> bool {
+    let modified = fs::metadata(path).and_then(|file| file.modified());
+    modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > max_age))
 }
 
 /// Removes a file of which nothing is lost.

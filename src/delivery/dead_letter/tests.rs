@@ -19,7 +19,7 @@ fn config() -> DeadLettersConfig {
     }
 }
 
-fn letter(raw: &'static str) -> DeadLetter {
+pub(crate) fn letter(raw: &'static str) -> DeadLetter {
     let operation = Operation {
         keys: ConflictKeys::default(),
         effect: Effect::Ordinary,
@@ -178,6 +178,16 @@ async fn each_life_begins_a_file_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_higher_bound_makes_room_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = DeadLettersConfig { max_size: 3_000, ..config() };
+    let letters = DeadLetters::open(dir.path(), &config).unwrap();
+    while letters.write(vec![letter("{}")]).await.is_ok() {}
+    letters.retune(&DeadLettersConfig { max_size: 1 << 20, ..config });
+    letters.write(vec![letter("{}")]).await.unwrap();
+}
+
+#[tokio::test]
 async fn at_the_bound_hold_writes_nothing_and_goes_on_when_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let config = DeadLettersConfig { max_size: 3_000, ..config() };
@@ -189,8 +199,8 @@ async fn at_the_bound_hold_writes_nothing_and_goes_on_when_there_is_room() {
             Err(error) => break error,
         }
     };
-    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
-    assert!(error.to_string().contains("dead_letters.max_size"), "{error}");
+    assert_eq!(error.error.kind(), std::io::ErrorKind::StorageFull);
+    assert!(error.error.to_string().contains("dead_letters.max_size"), "{error:?}");
     assert_eq!(lines(dir.path()).len(), written);
     std::fs::remove_file(&files(dir.path())[0]).unwrap();
     letters.write(vec![letter("{}")]).await.unwrap();
@@ -237,7 +247,7 @@ async fn a_folder_that_went_away_is_an_error_and_nothing_else() {
     let letters = DeadLetters::open(dir.path(), &config()).unwrap();
     std::fs::remove_dir_all(dir.path().join("dead-letters")).unwrap();
     let error = letters.write(vec![letter("{}")]).await.unwrap_err();
-    assert!(error.to_string().contains("dead-letters"), "{error}");
+    assert!(error.error.to_string().contains("dead-letters"), "{error:?}");
 }
 
 #[tokio::test]
@@ -299,4 +309,82 @@ async fn at_the_bound_files_that_were_replayed_whole_make_room() {
     replayed(1);
     letters.write(vec![letter("{}")]).await.unwrap();
     assert!(listed[0].path.exists() && !listed[1].path.exists());
+}
+
+/// Letters that are told apart by their attempts.
+fn numbered(numbers: std::ops::Range<u32>) -> Vec<DeadLetter> {
+    numbers.map(|attempts| DeadLetter { attempts, ..letter("{}") }).collect()
+}
+
+fn size(dir: &Path) -> u64 {
+    files(dir).iter().map(|file| std::fs::metadata(file).unwrap().len()).sum()
+}
+
+fn remove_all(dir: &Path) {
+    files(dir).iter().for_each(|file| std::fs::remove_file(file).unwrap());
+}
+
+#[tokio::test]
+async fn a_write_larger_than_the_bound_goes_as_far_as_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = DeadLettersConfig { max_size: 3_000, ..config() };
+    let letters = DeadLetters::open(dir.path(), &config).unwrap();
+    let (mut done, mut rounds) = (0, 0);
+    while let Err(Unwritten { written, error }) = letters.write(numbered(done..50)).await {
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        let kept: Vec<_> = lines(dir.path()).iter().map(|l| l["attempts"].as_u64()).collect();
+        let next = done + u32::try_from(written).unwrap();
+        assert_eq!(kept, (done..next).map(|n| Some(u64::from(n))).collect::<Vec<_>>());
+        assert!(written > 1 && size(dir.path()) <= 3_000);
+        (done, rounds) = (next, rounds + 1);
+        remove_all(dir.path());
+    }
+    assert!(rounds > 3, "{rounds}");
+}
+
+#[tokio::test]
+async fn a_letter_larger_than_the_bound_is_written_if_it_is_the_only_one() {
+    for when_full in [DeadLettersFull::Hold, DeadLettersFull::DropOldest] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = DeadLettersConfig { max_size: 3_000, when_full, ..config() };
+        let letters = DeadLetters::open(dir.path(), &config).unwrap();
+        let raw = format!("{{\"a\":\"{}\"}}", "x".repeat(5_000)).into();
+        let original = Original { raw, assigned: Default::default() };
+        let large = DeadLetter { original, ..letter("{}") };
+        letters.write(vec![large.clone()]).await.unwrap();
+        assert_eq!(lines(dir.path()).len(), 1);
+        let second = letters.write(vec![large]).await;
+        assert_eq!(second.is_ok(), when_full == DeadLettersFull::DropOldest);
+        assert_eq!(lines(dir.path()).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn one_large_write_keeps_the_bound_too_when_the_oldest_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let config =
+        DeadLettersConfig { max_size: 4_000, when_full: DeadLettersFull::DropOldest, ..config() };
+    let letters = DeadLetters::open(dir.path(), &config).unwrap();
+    letters.write(numbered(0..50)).await.unwrap();
+    assert!(size(dir.path()) <= 4_000 && lines(dir.path()).len() > 5);
+}
+
+#[test]
+fn letters_past_their_age_go_although_none_is_written_and_are_counted_if_they_were_not_replayed() {
+    let recorder = crate::telemetry::recorder::build();
+    let shown = recorder.handle();
+    let _recorder = metrics::set_default_local_recorder(&recorder);
+    let dir = tempfile::tempdir().unwrap();
+    let config = DeadLettersConfig { max_age: Duration::from_secs(3_600), ..config() };
+    let mut written = files::Files::open(dir.path().into(), &config).unwrap();
+    let now = Utc::now();
+    written.append(b"1\n2\n", now).unwrap();
+    written.prune(now + Duration::from_secs(3_000));
+    assert_eq!(read::list(dir.path()).unwrap().len(), 1);
+    written.prune(now + Duration::from_secs(4_000));
+    assert!(read::list(dir.path()).unwrap().is_empty(), "the open file has its age too");
+    let dropped = |line: &str| line.contains("dead_letters_dropped") && line.ends_with(" 2");
+    assert!(shown.render().lines().any(dropped), "{}", shown.render());
+    written.append(b"3\n", now).unwrap();
+    assert_eq!(read::list(dir.path()).unwrap().len(), 1);
 }

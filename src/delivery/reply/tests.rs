@@ -16,6 +16,15 @@ fn policy() -> Policy {
     }
 }
 
+#[test]
+fn every_reason_to_send_again_is_known_to_the_metrics() {
+    for status in 400..=599 {
+        let known = super::super::metering::RETRIES.contains(&why(status));
+        assert!(known, "{status}");
+        assert!(hold_code(status).is_none_or(|code| super::super::metering::HOLDS.contains(&code)));
+    }
+}
+
 fn ask(status: u16, body: &str, items: usize) -> Reply {
     with(&policy(), status, &HeaderMap::new(), body, items)
 }

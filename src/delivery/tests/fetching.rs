@@ -9,7 +9,7 @@ use crate::outcome::{LedgerSnapshot, Tally};
 type Trouble = dyn Fn(usize, &[Sequence]) -> Option<String> + Send + Sync;
 
 /// A buffer whose events are copies, so that it shows how many are in memory elsewhere.
-struct Store {
+pub(super) struct Store {
     events: Arc<MemoryBuffer>,
     /// Whether the fetch of a number fails.
     trouble: Box<Trouble>,
@@ -24,7 +24,7 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    fn of(
+    pub(super) fn of(
         world: &World,
         trouble: impl Fn(usize, &[Sequence]) -> Option<String> + Send + Sync + 'static,
     ) -> Arc<Self> {

@@ -1,11 +1,36 @@
 //! What a reload reads and checks before anything of it is in force.
 
+use std::sync::Arc;
+
 use super::{InForce, Reread};
 use crate::config::{Changes, Config, MappingConfig};
 use crate::diagnostic::Diagnostic;
 use crate::mapping::reload::accept;
 use crate::mapping::{Mapping, Scripts};
 use crate::operation::grammar::check_root;
+
+/// What a reload can be refused for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::pipeline) enum Part {
+    Configuration,
+    Scripts,
+}
+
+impl Part {
+    /// Returns the label of the metric.
+    pub(super) fn stage(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::Scripts => "mapping",
+        }
+    }
+}
+
+/// Why nothing of what was read is put in force.
+pub(super) struct Refused {
+    pub(super) part: Part,
+    pub(super) faults: Vec<Diagnostic>,
+}
 
 /// What is right and could be in force.
 pub(super) struct Candidate {
@@ -16,7 +41,7 @@ pub(super) struct Candidate {
     pub(super) warnings: Vec<Diagnostic>,
     pub(super) scripts: Scripts,
     /// The compiled scripts, if they, their settings, or their folder are not those in force.
-    pub(super) mapping: Option<Mapping>,
+    pub(super) mapping: Option<Arc<Mapping>>,
 }
 
 impl Candidate {
@@ -27,26 +52,30 @@ impl Candidate {
         started: &Config,
         now: &InForce,
         hash: &str,
-    ) -> Result<Self, Vec<Diagnostic>> {
+    ) -> Result<Self, Refused> {
+        let refused = |part| move |faults| Refused { part, faults };
         let (config, changes, warnings) = match reread {
             Some(reread) => {
-                let (read, warnings) = reread()?;
+                let (read, warnings) = reread().map_err(refused(Part::Configuration))?;
                 if read.customerio.is_none() {
-                    return Err(vec![missing_customerio()]);
+                    return Err(refused(Part::Configuration)(vec![missing_customerio()]));
                 }
                 let changes = Changes::between(started, &now.config, &read);
                 (started.with_live_keys_of(&read), changes, warnings)
             }
             None => (now.config.clone(), Changes::default(), Vec::new()),
         };
-        let scripts = scripts(&config.mapping)?;
+        let scripts = scripts(&config.mapping).map_err(refused(Part::Scripts))?;
         let settings = &config.mapping.settings;
         let same = *settings == now.config.mapping.settings && scripts.dir == now.scripts.dir;
         let mapping = match same && scripts == now.scripts {
             true => None,
             // Others of their tests are to pass, and change nothing.
-            false => Some(accept(&scripts, settings, &check_root)?)
-                .filter(|mapping| !same || mapping.hash() != hash),
+            false => {
+                let mapping = accept(&scripts, settings, &check_root);
+                let mapping = mapping.map_err(refused(Part::Scripts))?;
+                Some(mapping).filter(|mapping| !same || mapping.hash() != hash).map(Arc::new)
+            }
         };
         Ok(Self { config, changes, warnings, scripts, mapping })
     }

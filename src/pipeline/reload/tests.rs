@@ -11,6 +11,7 @@ use super::*;
 use crate::admin::Process;
 use crate::admin::status::Status;
 use crate::config::LoadMode;
+use crate::delivery::dead_letter::tests::letter;
 use crate::delivery::{Destination, Hold, Reply, Verdict};
 use crate::outcome::OutcomeKind;
 use crate::pipeline::tests::{ask, write_small_scripts};
@@ -151,11 +152,19 @@ async fn events_after_the_answer_obey_the_new_consent_and_the_public_view_follow
 
 #[tokio::test]
 async fn anything_wrong_changes_nothing_and_is_told_until_it_is_mended() {
+    let recorder = crate::telemetry::recorder::build();
+    let _recorder = metrics::set_default_local_recorder(&recorder);
+    let refused = |stage: &str| {
+        let label = format!("error_type=\"reload\",stage=\"{stage}\"");
+        recorder.handle().render().lines().any(|line| line.contains(&label))
+    };
     let machine = Machine::start("").await;
     let before = machine.rules();
     let faults = machine.reload(&format!("{NO_ADS}\nlog: {{ level: loud }}")).await.unwrap_err();
+    assert!(refused("configuration") && !refused("mapping"));
     assert!(faults.contains("log.level") && faults.contains("test.yaml"), "{faults}");
-    assert_eq!(machine.status().scripts.error, Some(faults));
+    assert_eq!(machine.status().config.error, Some(faults));
+    assert_eq!(machine.status().scripts.error, None);
     assert!(Arc::ptr_eq(&before, &machine.rules()));
 
     // Scripts of another folder that do not compile are no better than a wrong key.
@@ -164,7 +173,9 @@ async fn anything_wrong_changes_nothing_and_is_told_until_it_is_mended() {
     std::fs::write(other.join("track.vrl"), ". = nonsense(").unwrap();
     let text = format!("{NO_ADS}\nmapping: {{ dir: '{}' }}", other.display());
     let faults = machine.reload(&text).await.unwrap_err();
-    assert!(faults.contains("track.vrl"), "{faults}");
+    assert!(faults.contains("track.vrl") && refused("mapping"), "{faults}");
+    assert_eq!(machine.status().scripts.error, Some(faults));
+    assert_eq!(machine.status().config.error, None);
     assert!(Arc::ptr_eq(&before, &machine.rules()));
     assert!(machine.levels.lock().unwrap().is_empty());
 
@@ -205,6 +216,8 @@ async fn filter_scripts_and_their_settings_change_together() {
     assert_eq!(reloaded.hash, after.mapping.hash());
     assert_ne!(before.mapping.hash(), after.mapping.hash());
     assert!(!Arc::ptr_eq(&before.filter, &after.filter));
+    let threads = machine.pipeline.handle().mapping_threads();
+    assert_eq!(after.mapping.prepared(), threads, "compiled before they came into force");
 
     let settings = "settings: { record_object: person }";
     let text = text.replace("settings: { record_object: event }", settings);
@@ -225,6 +238,20 @@ async fn keys_that_need_a_restart_are_told_and_not_applied() {
     assert_eq!((again.is_change(), again.needs_restart), (false, reloaded.needs_restart));
     let back = machine.reload(NO_ADS).await.unwrap();
     assert_eq!((back.is_change(), back.needs_restart), (false, vec![]));
+}
+
+#[tokio::test]
+async fn dead_letters_that_are_full_get_more_room_by_a_reload() {
+    let machine = Machine::start("dead_letters: { max_size: 64 KiB }").await;
+    let handle = machine.pipeline.handle();
+    let write = async || handle.dead_letters().write(vec![letter("{}"); 50]).await;
+    while write().await.is_ok() {}
+    let reloaded = machine.reload("dead_letters: { max_size: 1 MiB }").await.unwrap();
+    assert_eq!(
+        (reloaded.applied, reloaded.needs_restart.len()),
+        (vec!["dead_letters.max_size".to_owned()], 0)
+    );
+    write().await.unwrap();
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use super::*;
 use crate::buffer::memory::MemoryBuffer;
 use crate::buffer::{AppendError, BufferStats, LetterId, Sequence, Stored};
 use crate::config::WhenFull;
-use crate::delivery::DeadLetter;
+use crate::delivery::{DeadLetter, Unwritten};
 use crate::event::Original;
 use crate::event::identity::IdInput;
 use crate::operation::{ConflictKeys, Effect, Operation, Operations};
@@ -36,9 +36,15 @@ struct Walker {
 }
 
 impl Snapshot for Script {
-    fn walker(&self) -> Box<dyn Walk> {
+    type Walk = Walker;
+
+    fn walker(&self) -> Walker {
         self.walkers.fetch_add(1, Ordering::Relaxed);
-        Box::new(Walker { name: self.name, meeting: self.meeting.clone() })
+        Walker { name: self.name, meeting: self.meeting.clone() }
+    }
+
+    fn walker_after(&self, _earlier: Walker) -> Walker {
+        self.walker()
     }
 }
 
@@ -86,12 +92,12 @@ impl Drawer {
 }
 
 impl Letters for Drawer {
-    fn write(&self, letters: Vec<DeadLetter>) -> BoxFuture<'_, std::io::Result<()>> {
+    fn write(&self, letters: Vec<DeadLetter>) -> BoxFuture<'_, Result<(), Unwritten>> {
         let broken = *self.broken.lock().unwrap();
         if !broken {
             self.letters.lock().unwrap().extend(letters);
         }
-        let result = if broken { Err(std::io::Error::other("no space")) } else { Ok(()) };
+        let result = if broken { Err(std::io::Error::other("no space").into()) } else { Ok(()) };
         std::future::ready(result).boxed()
     }
 }

@@ -15,6 +15,7 @@ use http_body_util::Full;
 use super::elements::{MAX_ELEMENTS, Uncut};
 use crate::source::Refused;
 use crate::source::body::Unread;
+use crate::source::server::OVERLOAD;
 
 /// What the source answers with.
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -22,8 +23,8 @@ pub(super) type Answer = Response<Full<Bytes>>;
 /// Why a request is refused as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// Too much at once, or the pipeline cannot take the events.
-    Unavailable(Duration, &'static str),
+    /// The events cannot be taken now: how long to wait, the label of the metric, and the text.
+    Unavailable(Duration, &'static str, &'static str),
     /// No token, or another one.
     WrongToken,
     /// A browser sends it on behalf of a page, and no token is asked for.
@@ -42,7 +43,8 @@ impl Refusal {
     /// Returns the label of the metric.
     pub(super) fn label(self) -> &'static str {
         match self {
-            Self::Unavailable(..) | Self::Unread(Unread::Full(_)) => "unavailable",
+            Self::Unavailable(_, label, _) => label,
+            Self::Unread(Unread::Full(_)) => OVERLOAD,
             Self::WrongToken => "unauthorized",
             Self::FromPage | Self::WrongMethod => "invalid_request",
             Self::Grpc | Self::Uncut(Uncut::Native) => "codec",
@@ -86,7 +88,7 @@ impl Refusal {
     /// Says what is wrong and what to do. `max_body` is the limit of bodies in bytes.
     pub(super) fn text(self, max_body: u64) -> String {
         let text = match self {
-            Self::Unavailable(_, why) => why,
+            Self::Unavailable(_, _, why) => why,
             Self::WrongToken => {
                 "the token is missing or wrong: send the source's `token` as Bearer token, or as user \
                  or password of Basic (Vector: `auth` of the sink)"
@@ -133,7 +135,7 @@ impl Refusal {
         let mut answer = error(self.status(), &self.text(max_body));
         let headers = answer.headers_mut();
         match self {
-            Self::Unavailable(after, _) | Self::Unread(Unread::Full(after)) => {
+            Self::Unavailable(after, ..) | Self::Unread(Unread::Full(after)) => {
                 let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
                 headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
             }
@@ -152,13 +154,12 @@ impl Refusal {
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         const LATER: Duration = Duration::from_secs(5);
-        match refused {
-            Refused::Full(after) => Self::Unavailable(after, "there is no room now; send again"),
-            Refused::Closed => Self::Unavailable(LATER, "the process is stopping; send again"),
-            Refused::Unavailable => {
-                Self::Unavailable(LATER, "events cannot be stored now; send again")
-            }
-        }
+        let (after, why) = match refused {
+            Refused::Full(after) => (after, "there is no room now; send again"),
+            Refused::Closed => (LATER, "the process is stopping; send again"),
+            Refused::Unavailable => (LATER, "events cannot be stored now; send again"),
+        };
+        Self::Unavailable(after, refused.label(), why)
     }
 }
 

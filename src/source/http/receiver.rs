@@ -20,7 +20,7 @@ use super::token::Token;
 use crate::config::{Ack, HttpConfig};
 use crate::event::at_path::at_path;
 use crate::source::body::{Bodies, Codings, Held, detach, pour_away};
-use crate::source::server::{self, Respond};
+use crate::source::server::{self, OVERLOAD, Respond};
 use crate::source::{Batch, Health, Incoming, Origin, Submit};
 
 /// Label of the source and of its metrics.
@@ -97,7 +97,8 @@ impl<S: Submit> Receiver<S> {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let busy = Refusal::Unavailable(Duration::from_secs(1), "too many requests; send again");
+        let busy =
+            Refusal::Unavailable(Duration::from_secs(1), OVERLOAD, "too many requests; send again");
         let _in_work = self.requests.try_acquire().map_err(|_| busy)?;
         if let Some(refusal) = self.refusal(head) {
             pour_away(&mut body).await;
@@ -147,7 +148,8 @@ impl<S: Submit> Receiver<S> {
         let elements = if here {
             cut()
         } else {
-            let defect = Refusal::Unavailable(Duration::from_secs(5), "a defect; send again");
+            let defect =
+                Refusal::Unavailable(Duration::from_secs(5), "panic", "a defect; send again");
             tokio::task::spawn_blocking(cut).await.map_err(|_| defect)?
         };
         elements.map_err(Refusal::Uncut)
@@ -167,7 +169,7 @@ impl<S: Submit> Receiver<S> {
 
     fn refuse(&self, refusal: Refusal) -> Answer {
         let kind = refusal.label();
-        server::count_error(TYPE, kind);
+        server::count_error(TYPE, TYPE, kind);
         if refusal.is_final()
             && let Some(requests) = self.alarm.due(kind)
         {

@@ -10,6 +10,10 @@ use http_body_util::Full;
 use crate::event::split::Unsplit;
 use crate::source::Refused;
 use crate::source::body::Unread;
+use crate::source::server::OVERLOAD;
+
+/// Wait that is asked for while nothing tells how long it takes.
+const LATER: Duration = Duration::from_secs(5);
 
 /// What the gateway answers with.
 pub type Answer = Response<Full<Bytes>>;
@@ -17,8 +21,8 @@ pub type Answer = Response<Full<Bytes>>;
 /// Why a request is refused as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Too much at once, or the pipeline cannot take the events.
-    Unavailable(Duration),
+    /// The events cannot be taken now: the label of the metric, and how long to wait.
+    Unavailable(&'static str, Duration),
     /// No usable Basic user.
     NoKeyInHeader,
     /// A beacon without a key.
@@ -43,7 +47,7 @@ impl Refusal {
     /// Returns the label of the metric.
     pub fn label(self) -> &'static str {
         match self {
-            Self::Unavailable(_) => "unavailable",
+            Self::Unavailable(label, _) => label,
             Self::NoKeyInHeader | Self::NoKeyInQuery | Self::UnknownKey => "unauthorized",
             Self::Disabled => "source_disabled",
             Self::Unreadable => "body_unreadable",
@@ -56,7 +60,7 @@ impl Refusal {
 
     fn status(self) -> StatusCode {
         match self {
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(..) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoKeyInHeader | Self::NoKeyInQuery | Self::UnknownKey => StatusCode::UNAUTHORIZED,
             Self::Disabled => StatusCode::NOT_FOUND,
             Self::Unreadable => StatusCode::INTERNAL_SERVER_ERROR,
@@ -68,7 +72,7 @@ impl Refusal {
 
     fn text(self) -> &'static str {
         match self {
-            Self::Unavailable(_) => "Service Unavailable\n",
+            Self::Unavailable(..) => "Service Unavailable\n",
             Self::NoKeyInHeader => "failed to read writekey from header\n",
             Self::NoKeyInQuery => "failed to read writekey from query params\n",
             Self::UnknownKey => "invalid write key\n",
@@ -88,7 +92,7 @@ impl Refusal {
     /// Makes the answer.
     pub fn answer(self) -> Answer {
         let mut answer = error(self.status(), self.text());
-        if let Self::Unavailable(after) = self {
+        if let Self::Unavailable(_, after) = self {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
@@ -98,17 +102,18 @@ impl Refusal {
 
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Full(after) => Self::Unavailable(after),
-            Refused::Closed | Refused::Unavailable => Self::Unavailable(Duration::from_secs(5)),
-        }
+        let after = match refused {
+            Refused::Full(after) => after,
+            Refused::Closed | Refused::Unavailable => LATER,
+        };
+        Self::Unavailable(refused.label(), after)
     }
 }
 
 impl From<Unread> for Refusal {
     fn from(unread: Unread) -> Self {
         match unread {
-            Unread::Full(after) => Self::Unavailable(after),
+            Unread::Full(after) => Self::Unavailable(OVERLOAD, after),
             Unread::BrokenOff | Unread::TooSlow => Self::Unreadable,
             Unread::BrokenCoding => Self::BrokenEncoding,
             Unread::UnknownCoding => Self::UnknownEncoding,

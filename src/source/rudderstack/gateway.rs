@@ -4,6 +4,7 @@
 //! whether to send again: 4xx drops the events, anything else repeats them.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +23,7 @@ use super::{SourceConfigView, client_ip, cors, pixel};
 use crate::config::{Ack, IpNetwork, RudderStackConfig};
 use crate::event::split::{Shape, Unsplit, split};
 use crate::source::body::{Bodies, Codings, Held, detach};
-use crate::source::server::{self, Respond};
+use crate::source::server::{self, OVERLOAD, Respond};
 use crate::source::{Batch, Health, Incoming, Submit};
 
 /// Label of the metrics.
@@ -137,7 +138,15 @@ impl<S: Submit> Gateway<S> {
             None => answer::not_found(),
             Some(endpoint) => match endpoint.wrong_method(&head.method) {
                 Some(answer) => answer,
-                None => self.endpoint(endpoint, &head, body, peer).await.unwrap_or_else(refuse),
+                None => {
+                    // Until its key tells of whom the request is.
+                    let mut source = Arc::from(TYPE);
+                    let answer = self.endpoint(endpoint, &head, body, peer, &mut source).await;
+                    answer.unwrap_or_else(|refusal| {
+                        count_refusal(refusal, source);
+                        refusal.answer()
+                    })
+                }
             },
         };
         cors::share(&mut answer, head.headers.get(ORIGIN));
@@ -151,6 +160,7 @@ impl<S: Submit> Gateway<S> {
         head: &Parts,
         body: B,
         peer: IpAddr,
+        of: &mut Arc<str>,
     ) -> Result<Answer, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -159,7 +169,7 @@ impl<S: Submit> Gateway<S> {
         let probe = matches!(endpoint, Endpoint::Health | Endpoint::Version);
         let in_work = self.requests.try_acquire();
         if in_work.is_err() && !probe {
-            return Err(Refusal::Unavailable(Duration::from_secs(1)));
+            return Err(Refusal::Unavailable(OVERLOAD, Duration::from_secs(1)));
         }
         let query = head.uri.query().unwrap_or_default();
         let (shape, set_type) = match endpoint {
@@ -179,6 +189,7 @@ impl<S: Submit> Gateway<S> {
         } else {
             self.keys.find(&keys::from_header(&head.headers).ok_or(Refusal::NoKeyInHeader)?)?
         };
+        *of = Arc::clone(&source.origin.source);
         if !source.enabled {
             return Err(Refusal::Disabled);
         }
@@ -206,9 +217,11 @@ impl<S: Submit> Gateway<S> {
 
     /// Takes a pixel's event. The image is shown whatever becomes of it.
     async fn pixel(&self, query: &str, kind: &'static str, head: &Parts, peer: IpAddr) {
+        let mut of = Arc::from(TYPE);
         let taken = async {
             let key = pixel::parameter(query, "writeKey").filter(|key| !key.is_empty());
             let source = self.keys.find(&key.ok_or(Refusal::NoKeyInQuery)?)?;
+            of = Arc::clone(&source.origin.source);
             if !source.enabled {
                 return Err(Refusal::Disabled);
             }
@@ -217,7 +230,7 @@ impl<S: Submit> Gateway<S> {
             self.hand_in(source, events, Some(kind), head, peer, None).await
         };
         if let Err(refusal) = taken.await {
-            count_refusal(refusal);
+            count_refusal(refusal, of);
         }
     }
 
@@ -272,13 +285,8 @@ impl<S: Submit> Gateway<S> {
     }
 }
 
-fn refuse(refusal: Refusal) -> Answer {
-    count_refusal(refusal);
-    refusal.answer()
-}
-
-fn count_refusal(refusal: Refusal) {
-    server::count_error(TYPE, refusal.label());
+fn count_refusal(refusal: Refusal, source: Arc<str>) {
+    server::count_error(TYPE, source, refusal.label());
 }
 
 fn version() -> Answer {

@@ -388,12 +388,14 @@ async fn too_large_bodies_are_refused_before_they_are_read() {
 }
 
 #[tokio::test]
-async fn a_pipeline_that_cannot_take_events_is_unavailable() {
-    for (refuse, refuse_later, after) in [
-        (Some(Refused::Full(Duration::from_millis(1500))), None, "2"),
-        (Some(Refused::Closed), None, "5"),
-        (None, Some(Refused::Unavailable), "5"),
-        (None, Some(Refused::Full(Duration::ZERO)), "1"),
+async fn a_pipeline_that_cannot_take_events_is_unavailable_and_its_metric_tells_why() {
+    let metrics = crate::telemetry::recorder::build();
+    let _metrics = metrics::set_default_local_recorder(&metrics);
+    for (refuse, refuse_later, after, error) in [
+        (Some(Refused::Full(Duration::from_millis(1500))), None, "2", "buffer_full"),
+        (Some(Refused::Closed), None, "5", "stopping"),
+        (None, Some(Refused::Unavailable), "5", "buffer_unavailable"),
+        (None, Some(Refused::Full(Duration::ZERO)), "1", "buffer_full"),
     ] {
         let recorder = Recorder { refuse, refuse_later, ..Recorder::default() };
         let gateway = start_with(config(Ack::Buffered), recorder);
@@ -403,6 +405,14 @@ async fn a_pipeline_that_cannot_take_events_is_unavailable() {
         assert_eq!(got.header("retry-after"), Some(after));
         let origin = got.header("access-control-allow-origin");
         assert_eq!(origin, Some("https://shop.example"), "errors can be read by the page too");
+        let text = metrics.handle().render();
+        let error = format!(r#"error_type="{error}""#);
+        let counted = |line: &&str| line.starts_with("component_errors_total{");
+        let line = text.lines().filter(counted).find(|line| line.contains(&error));
+        let line = line.unwrap_or_else(|| panic!("{error}: {text}"));
+        for label in [r#"id="web shop""#, r#"kind="source""#, r#"type="rudderstack""#] {
+            assert!(line.contains(&format!("component_{label}")), "{line}");
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::answer::{self, Answer, Code};
 use super::wire::Broken;
 use crate::source::Refused;
+use crate::source::server::OVERLOAD;
 
 /// Why nothing of a request was taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +55,9 @@ impl Refusal {
     /// Returns the label of the metric.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::Refused(_) | Self::NoRoom | Self::Internal => "unavailable",
+            Self::Refused(refused) => refused.label(),
+            Self::NoRoom => OVERLOAD,
+            Self::Internal => "internal",
             Self::NotDelivered => "not_delivered",
             Self::Slow | Self::Truncated => "body_unreadable",
             Self::NoEncoding | Self::UnknownEncoding | Self::BrokenEncoding => "encoding",

@@ -233,7 +233,7 @@ impl<S: Submit> Service<S> {
 impl Shared {
     /// Counts a refused request, and tells the log of it now and then.
     fn tell(&self, refusal: &Refusal) {
-        count_error(TYPE, refusal.label());
+        count_error(TYPE, TYPE, refusal.label());
         let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if logged.is_some_and(|at| now.duration_since(at) < LOG_PERIOD) {

@@ -185,13 +185,13 @@ impl StorageBackend for Handle {
     }
 }
 
-async fn until_it_works(buffer: &DiskBuffer) {
+pub(super) async fn until_it_works(buffer: &DiskBuffer) {
     while buffer.stats().unavailable.is_some() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-fn seconds(portion: &Portion) -> Vec<i64> {
+pub(super) fn seconds(portion: &Portion) -> Vec<i64> {
     portion.iter().map(|(_, event)| event.received_at.timestamp()).collect()
 }
 
@@ -225,6 +225,24 @@ async fn a_failed_commit_refuses_at_once_and_the_buffer_comes_back_by_itself() {
         let ledger = buffer.all_lives().unwrap();
         assert_eq!((ledger.received, ledger.buffered, ledger.gap()), (3, 2, 0));
     }
+}
+
+#[tokio::test]
+async fn on_a_disk_that_is_full_at_the_start_what_is_stored_is_delivered() {
+    let disk = Arc::new(Disk::default());
+    let buffer = disk.open();
+    buffer.append(vec![event(1), event(2)]).await.unwrap();
+    drop(buffer);
+    disk.fail(Failing::Writes, 0, u64::MAX);
+    let buffer = disk.open();
+    assert!(matches!(buffer.append(vec![event(3)]).await, Err(AppendError::Failed(_))));
+    assert_eq!(seconds(&buffer.read(9, u64::MAX).await), [1, 2]);
+    buffer.settle(&delivered(&[0]));
+    disk.heal();
+    until_it_works(&buffer).await;
+    buffer.append(vec![event(4)]).await.unwrap();
+    drop(buffer);
+    assert_eq!(seconds(&disk.open().read(9, u64::MAX).await), [2, 4]);
 }
 
 #[tokio::test]
@@ -610,6 +628,7 @@ async fn whatever_fails_and_whenever_power_is_lost_nothing_acknowledged_is_lost_
 #[tokio::test]
 async fn what_is_no_buffer_stops_the_start_or_is_set_aside() {
     for (what, bytes) in [
+        ("nothing", Vec::new()),
         ("text", b"not a database".to_vec()),
         ("noise", (0..40_000_u32).map(|n| n as u8).collect()),
     ] {
@@ -645,7 +664,7 @@ fn tamper(dir: &TempDir, change: impl FnOnce(&redb::WriteTransaction)) {
     write.commit().unwrap();
 }
 
-fn damage_row(dir: &TempDir, first: u64) {
+pub(super) fn damage_row(dir: &TempDir, first: u64) {
     tamper(dir, |write| {
         let mut rows = write.open_table(store::ROWS).unwrap();
         let mut row = rows.get(first).unwrap().unwrap().value().to_vec();
@@ -684,8 +703,10 @@ async fn reading_stops_before_a_damaged_row() {
         tokio::task::yield_now().await;
     }
     drop(read);
+    assert!(buffer.stats().damaged);
     let reason = buffer.stats().unavailable.unwrap();
     assert!(reason.contains("row 1") && reason.contains("set_aside"), "{reason}");
+    assert!(reason.contains("buffer export"), "{reason}");
     assert!(matches!(buffer.append(vec![event(3)]).await, Err(AppendError::Failed(_))));
     buffer.settle(&delivered(&[0]));
     drop(buffer);
@@ -749,7 +770,7 @@ async fn a_buffer_can_be_looked_into_and_exported_while_nobody_uses_it() {
         exported.push((sequence.0, event.received_at.timestamp()));
         Ok(())
     };
-    assert_eq!(export(&folder, each).unwrap(), 2);
+    assert_eq!(export(&folder, each).unwrap().events, 2);
     assert_eq!(exported, [(1, 2), (3, 4)]);
     assert_eq!(std::fs::read(folder.join(FILE)).unwrap(), before, "nothing is changed");
 }
