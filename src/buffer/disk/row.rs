@@ -181,12 +181,19 @@ impl Row {
         let (count, first) = (wire.u32()? as usize, wire.u64()?);
         wire.u64()?;
         let most = bytes.len().saturating_sub(HEADER) / ENTRY;
-        if !sparse {
-            return Ok(Self { count: count.min(most), first, sparse: None, bytes });
-        }
-        wire.u64()?;
-        let events = (wire.u32()? as usize).min(most);
-        Ok(Self { count: count.min(SPAN), first, sparse: Some(events), bytes })
+        let sparse = if sparse { Some((wire.u32()? as usize).min(most)) } else { None };
+        let count = count.min(if sparse.is_some() { SPAN } else { most });
+        Ok(Self { count, first, sparse, bytes })
+    }
+
+    /// Returns the offsets of the events that it has, from its first sequence.
+    pub(super) fn offsets(&self) -> impl Iterator<Item = usize> {
+        (0..self.len()).filter_map(|i| self.offset(i).ok())
+    }
+
+    /// Returns when the event with this offset was received, in Unix milliseconds.
+    pub(super) fn received_ms(&self, offset: usize) -> Result<i64, Damage> {
+        Ok(self.weight(self.place(offset)?)?.received_ms)
     }
 
     /// Takes a row that [`encode`] has just made.
@@ -259,16 +266,6 @@ impl Row {
 
     fn end(&self, i: usize) -> Result<usize, Damage> {
         Ok(self.entry(i)?.u32()? as usize)
-    }
-
-    /// Tells whether it has the event with this offset.
-    pub(super) fn has(&self, offset: usize) -> bool {
-        self.place(offset).is_ok()
-    }
-
-    /// Returns the weight of the event with this offset.
-    pub(super) fn weight_at(&self, offset: usize) -> Result<Weight, Damage> {
-        self.weight(self.place(offset)?)
     }
 
     fn weight(&self, i: usize) -> Result<Weight, Damage> {

@@ -56,8 +56,8 @@ pub(super) fn count(raw: &Raw, behind: u64) -> u64 {
 /// Returns when the first event that waits was received, if a damaged row still says that.
 pub(super) fn oldest(raw: &Raw) -> Option<i64> {
     let row = Row::unchecked(raw.bytes.clone()).ok()?;
-    let first = (0..row.count()).find(|i| !has_bit(&raw.settled, *i))?;
-    let received_ms = row.weight_at(first).ok()?.received_ms;
+    let first = row.offsets().find(|offset| !has_bit(&raw.settled, *offset))?;
+    let received_ms = row.received_ms(first).ok()?;
     (0..=Utc::now().timestamp_millis()).contains(&received_ms).then_some(received_ms)
 }
 
@@ -85,5 +85,5 @@ pub fn salvage(file: &Path) -> Result<Vec<Salvaged>, Diagnostic> {
         let sequence = Sequence(row.first().saturating_add(i as u64));
         (sequence, row.event(i, &mut sources).map_err(|damage| damage.to_string()))
     };
-    Ok((0..row.count()).filter(|i| row.has(*i)).map(event).collect())
+    Ok(row.offsets().map(event).collect())
 }

@@ -38,12 +38,12 @@ const LINGER: Duration = Duration::from_millis(75);
 /// Size above which the file of an empty buffer is cut.
 const LARGE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Pause before an idle writer looks whether its file is still there.
+const WATCH: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
+
 /// How often an empty file that is not cut is opened again. redb frees the pages of removed rows
 /// some commits later, so that the first time may come too early.
 const FUTILE: u32 = 3;
-
-/// Pause before an idle writer looks whether its file is still there.
-const WATCH: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
 
 /// Pause before a failed database is opened again.
 const TRY_AGAIN: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 1000 });
@@ -259,6 +259,19 @@ impl Writer {
         }
     }
 
+    /// Notices without a commit that the file is not there any more.
+    fn watch(&mut self) {
+        if self.failed.is_some() {
+            return;
+        }
+        if let Err(failure) = self.shared.store.check_presence() {
+            self.fail(&failure, Pending::default(), Vec::new());
+            let (forgotten, next) = (Vec::new(), Instant::now());
+            self.failed = Some(Failed { unwritten: None, forgotten, next, writable: false });
+            self.recover();
+        }
+    }
+
     fn may_rewrite(&self) -> bool {
         self.failed.is_none() && self.cautious.is_none_or(|until| until <= Instant::now())
     }
@@ -290,16 +303,6 @@ impl Writer {
             }
         }
         (done, rows)
-    }
-
-    /// Notices without a commit that the file is not there any more.
-    fn watch(&mut self) {
-        if let Err(failure) = self.shared.store.check_presence() {
-            self.fail(&failure, Pending::default(), Vec::new());
-            let (forgotten, next) = (Vec::new(), Instant::now());
-            self.failed = Some(Failed { unwritten: None, forgotten, next, writable: false });
-            self.recover();
-        }
     }
 
     /// Gives the room of an empty buffer back: redb keeps the pages of removed rows for new ones,
