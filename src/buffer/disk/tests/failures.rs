@@ -619,7 +619,7 @@ async fn walk(seed: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_fails_and_whenever_power_is_lost_nothing_acknowledged_is_lost_or_doubled() {
-    let seeds = std::env::var("FUZZ_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(25);
+    let seeds = std::env::var("WALK_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(25);
     for seed in 0..seeds {
         walk(seed).await;
     }
