@@ -13,7 +13,7 @@ use http::{Method, StatusCode, Uri};
 use serde_json::Value;
 
 use super::super::reply::items;
-use super::super::{Refusal, Reply, batch};
+use super::super::{Refusal, Reply, Verdict, batch};
 use super::Client;
 use super::current::Snapshot;
 use crate::config::Api;
@@ -65,6 +65,10 @@ impl Client {
     ) -> Reply {
         match reply {
             Reply::Split(_) => Reply::Split(refusal(status, body)),
+            // An error counts in an answer of any status, as in v2.
+            Reply::Items(_) if status.is_success() && !texts(body).is_empty() => {
+                Reply::Items(vec![Verdict::Rejected(refusal(status, body))])
+            }
             Reply::Hold(hold)
                 if matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) =>
             {
@@ -118,7 +122,7 @@ mod tests {
     use super::super::tests::{Server, answer, config_for};
     use super::*;
     use crate::config::CustomerIoConfig;
-    use crate::delivery::{Destination, Verdict};
+    use crate::delivery::Destination;
 
     const IDENTIFY: &str =
         r#"{"type":"person","action":"identify","identifiers":{"id":"a/b"},"attributes":{"x":1}}"#;
@@ -195,6 +199,17 @@ mod tests {
             };
             assert_eq!(sent(&client(&server), IDENTIFY).await, Reply::Split(refusal));
         }
+    }
+
+    #[tokio::test]
+    async fn an_error_in_an_answer_of_success_rejects_the_operation() {
+        let error = r#"{"meta":{"errors":["email: email is not valid"]}}"#;
+        let server = Server::start(move |_| answer(200, error)).await;
+        let Reply::Items(verdicts) = sent(&client(&server), IDENTIFY).await else {
+            panic!("no verdicts")
+        };
+        let [Verdict::Rejected(refusal)] = verdicts.as_slice() else { panic!("{verdicts:?}") };
+        assert_eq!(refusal.field.as_deref(), Some("email"));
     }
 
     #[tokio::test]
