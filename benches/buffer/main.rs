@@ -35,6 +35,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Events of one append, as a busy gateway gathers them.
 const GROUP: usize = 512;
 
+/// Events of a single person: more than delivery looks at ahead.
+const ONE_PERSONS: usize = 1_200_000;
+
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -60,7 +63,7 @@ fn measure(count: usize) {
         phase.args(["phase", name]).arg(dir.path()).arg(count.to_string());
         phase.status().expect("start a phase").success()
     };
-    for name in ["floor", "store", "start", "outage", "one person"] {
+    for name in ["floor", "store", "start", "outage", "store for one", "one person"] {
         assert!(phase(name), "the phase {name} failed");
     }
     assert!(!phase("kill -9"), "it kills itself");
@@ -82,8 +85,9 @@ fn run_phase(phase: &str, dir: &Path, count: usize) {
             Command::new("kill").args(["-9", &me]).status().expect("run kill");
             unreachable!("killed");
         }
-        "outage" => deliver_nothing(dir, false),
-        "one person" => deliver_nothing(dir, true),
+        "store for one" => store(&dir.join("one"), ONE_PERSONS, true),
+        "outage" => deliver_nothing(dir),
+        "one person" => deliver_nothing(&dir.join("one")),
         "deliver" => deliver(dir),
         _ => {
             let (buffer, time) = open(dir);
@@ -151,16 +155,12 @@ fn store(dir: &Path, count: usize, one_person: bool) -> String {
 }
 
 /// Lets delivery look ahead as far as it will while Customer.io is away.
-fn deliver_nothing(dir: &Path, one_person: bool) -> String {
-    let dir = if one_person { dir.join("one") } else { dir.to_owned() };
-    if one_person {
-        store(&dir, 1_200_000, true);
-    }
-    let (buffer, _) = open(&dir);
+fn deliver_nothing(dir: &Path) -> String {
+    let (buffer, _) = open(dir);
     let waiting = buffer.stats().events;
     let buffer: Arc<dyn Buffer> = Arc::new(buffer);
     runtime().block_on(async {
-        let (_, task) = start(&dir, &buffer, Arc::new(Down));
+        let (_, task) = start(dir, &buffer, Arc::new(Down));
         memory::until_steady().await;
         task.abort();
         drop(task.await);

@@ -21,6 +21,8 @@ pub struct Parcel {
     pub sent: u32,
     /// Failures while other requests succeeded in between.
     strikes: u32,
+    /// Failures in a row, whatever others did.
+    failures: u32,
     /// How many requests had succeeded at the last failure.
     successes: Option<u64>,
     /// How many requests in a row have ended in a panic.
@@ -46,6 +48,7 @@ impl Parcel {
             parts: VecDeque::from([part]),
             sent: 0,
             strikes: 0,
+            failures: 0,
             successes: None,
             panics: 0,
             unfetched: 0,
@@ -104,11 +107,20 @@ impl Parcel {
     /// Failures without a success in between are the destination's, not the parcel's; once it is a
     /// suspect, each one makes it wait longer.
     pub fn strike(&mut self, successes: u64, config: &RetryConfig) -> Duration {
+        self.failures = self.failures.saturating_add(1);
         if self.successes != Some(successes) || self.is_suspect() {
             self.strikes = self.strikes.saturating_add(1);
             self.successes = Some(successes);
         }
         full_jitter(self.strikes, config)
+    }
+
+    /// Tells whether the first part should be tried in halves, although nobody else shows whether the
+    /// destination works: if one operation is the cause, and everybody else waits behind its
+    /// parcel, nobody ever will. In an outage it costs a few smaller requests.
+    #[must_use]
+    pub fn should_be_halved(&self) -> bool {
+        self.first().len() > 1 && self.failures >= SUSPECT
     }
 
     /// Notes that a request has ended, in a panic or not, and whether it counts as an attempt.
@@ -135,6 +147,7 @@ impl Parcel {
         }
         self.split |= refused;
         self.panics = 0;
+        self.failures = 0;
         self.strikes = 0;
         self.successes = None;
     }
@@ -145,6 +158,7 @@ impl Parcel {
         if !refusals {
             self.passed = self.passed.max(operations);
         }
+        self.failures = 0;
         self.strikes = 0;
         self.successes = None;
     }

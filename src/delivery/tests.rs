@@ -637,6 +637,18 @@ async fn a_poisoned_operation_makes_only_its_own_person_wait() {
     task.abort();
 }
 
+#[tokio::test]
+async fn a_poisoned_operation_does_not_keep_the_rest_of_the_only_batch() {
+    let world = World::new(poisoned());
+    // Nobody else is there to show that the destination works, and more of the same people wait.
+    world.put_each(&["a1", "b1", "p1", "c1", "d1", "e1", "a2", "b2", "p2", "c2"]).await;
+    let (_, task) = world.start();
+    until(|| world.counts().0 == 8).await;
+    let ended: HashSet<u64> = world.ended.lock().unwrap().iter().map(|(s, _)| s.0).collect();
+    assert!(!ended.contains(&2) && !ended.contains(&8));
+    task.abort();
+}
+
 /// Without a share of their own, retries that are always due would leave no request for others.
 #[tokio::test]
 async fn many_poisoned_operations_leave_most_requests_to_the_others() {

@@ -200,6 +200,14 @@ impl Courier {
         let wait = parcel.strike(self.successes, &self.retry);
         if !parcel.is_suspect() {
             self.destination_fails(generation, why, now);
+            if parcel.should_be_halved() {
+                parcel.halve(false);
+                // Apart, so that the halves take turns.
+                let first = parcel.first().to_vec();
+                if let Some(others) = self.part_from(&first, &mut parcel) {
+                    self.shelve(others, now + wait, now);
+                }
+            }
             self.shelve(parcel, now + wait, now);
             return;
         }
