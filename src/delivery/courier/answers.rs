@@ -74,7 +74,10 @@ impl Courier {
                         self.gate.asked(asked_wait(after, self.pace.least_asked_wait), now);
                         self.shelve(parcel, now, now);
                     }
-                    None => self.failed(parcel, generation, why, now),
+                    None => {
+                        let reached = unknown || why.starts_with("http_");
+                        self.failed(parcel, generation, why, reached, now);
+                    }
                 }
             }
             Reply::Hold(hold) => {
@@ -183,8 +186,16 @@ impl Courier {
         self.forward(parcel, now);
     }
 
-    /// Takes a failure that says nothing about the operations.
-    fn failed(&mut self, mut parcel: Parcel, generation: u64, why: &'static str, now: Instant) {
+    /// Takes a failure that says nothing about the operations; `reached` tells whether they may have
+    /// come as far as Customer.io.
+    fn failed(
+        &mut self,
+        mut parcel: Parcel,
+        generation: u64,
+        why: &'static str,
+        reached: bool,
+        now: Instant,
+    ) {
         let single = parcel.first().len() == 1;
         if why == TOO_MANY {
             self.limiter.lower(now);
@@ -200,7 +211,8 @@ impl Courier {
         let wait = parcel.strike(self.successes, &self.retry);
         if !parcel.is_suspect() {
             self.destination_fails(generation, why, now);
-            if parcel.should_be_halved() {
+            // Where nothing came through, no operation can be the cause.
+            if reached && parcel.should_be_halved() {
                 parcel.halve(false);
                 // Apart, so that the halves take turns.
                 let first = parcel.first().to_vec();
