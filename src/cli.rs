@@ -24,7 +24,8 @@ use std::process::ExitCode;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Parser, Subcommand, ValueEnum};
-use rudder_customerio::telemetry::panics;
+
+use crate::telemetry::panics;
 
 /// Where a configuration is looked for when none is named.
 const DEFAULT_CONFIG: &str = "config/rudder-customerio.yaml";

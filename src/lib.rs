@@ -12,7 +12,7 @@
 //!
 //! use rudder_customerio::config::{Config, LoadMode};
 //! use rudder_customerio::sink::CustomerIoSink;
-//! use rudder_customerio::source::{Batch, Incoming, Origin};
+//! use rudder_customerio::source::{EventBatch, Incoming, Origin};
 //!
 //! # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
 //! let text = "customerio: { site_id: site, api_key: key, endpoint: 'http://127.0.0.1:8090' }\nsources: [ { type: stdin } ]";
@@ -21,7 +21,7 @@
 //! let sink = CustomerIoSink::builder(customerio).data_dir("data").build().await.map_err(|e| e[0].clone())?;
 //!
 //! let event = r#"{"type":"track","userId":"u-1","event":"Signed Up","messageId":"m-1"}"#;
-//! let batch = Batch {
+//! let batch = EventBatch {
 //!     elements: vec![Incoming::new(Ok(event.into()), 0)],
 //!     set_type: None,
 //!     origin: Origin { source: "host".into(), source_type: "cloud".into() },
@@ -63,6 +63,10 @@ pub mod admin;
 
 // The local Customer.io.
 pub mod sandbox;
+
+// The binary, which adds an allocator only.
+#[doc(hidden)]
+pub mod cli;
 
 // What all fuzz tests share.
 #[cfg(test)]

@@ -1,12 +1,10 @@
-//! The command line.
+//! The command line; see `rudder_customerio::cli`.
 
 use std::process::ExitCode;
-
-mod cli;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    cli::run()
+    rudder_customerio::cli::run()
 }

@@ -30,7 +30,7 @@ use self::run::Script;
 use self::source::Source;
 
 pub use run::{Mapped, Mapper};
-pub use scripts::Scripts;
+pub use scripts::Mappings;
 pub use suite::{Check, SuiteReport, run_suite};
 
 /// Stack of threads that compile or run scripts: VRL's parser and runtime recurse without a limit
@@ -80,7 +80,7 @@ impl Mapping {
     /// # Errors
     ///
     /// All diagnostics of all scripts, with file, line, and column.
-    pub fn load(scripts: &Scripts, settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
+    pub fn load(scripts: &Mappings, settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
         let (mut types, mut warnings, mut faults) = (Vec::new(), Vec::new(), Vec::new());
         for loaded in load_types(scripts) {
             match loaded {
@@ -193,7 +193,7 @@ impl Mapping {
 }
 
 /// Compiles all types side by side, since compiling is what a start waits for.
-fn load_types(scripts: &Scripts) -> Vec<LoadedType> {
+fn load_types(scripts: &Mappings) -> Vec<LoadedType> {
     thread::scope(|scope| {
         let load = |(name, files): &'_ (String, Vec<String>)| load_type(scripts, name, files);
         let threads: Vec<_> =
@@ -209,7 +209,7 @@ fn load_types(scripts: &Scripts) -> Vec<LoadedType> {
 
 type LoadedType = Result<(TypeScript, Vec<Diagnostic>), Vec<Diagnostic>>;
 
-fn load_type(scripts: &Scripts, name: &str, files: &[String]) -> LoadedType {
+fn load_type(scripts: &Mappings, name: &str, files: &[String]) -> LoadedType {
     let mut pieces = Vec::new();
     for file in files {
         let Some(text) = scripts.text(file) else {
@@ -225,7 +225,7 @@ fn load_type(scripts: &Scripts, name: &str, files: &[String]) -> LoadedType {
     Ok((TypeScript { name: name.to_owned(), source, file, program, proof }, warnings))
 }
 
-fn hash(scripts: &Scripts) -> String {
+fn hash(scripts: &Mappings) -> String {
     let mut digest = Sha256::new();
     let mut part = |text: &str| {
         digest.update((text.len() as u64).to_be_bytes());

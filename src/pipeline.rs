@@ -27,7 +27,7 @@ use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::delivery::Destination;
 use crate::diagnostic::Diagnostic;
-use crate::mapping::Scripts;
+use crate::mapping::Mappings;
 use crate::replay::Replays;
 use crate::sink::{Builder, CustomerIoSink, Drained, Parts, SinkHandle};
 use crate::source::stdin::Progress;
@@ -238,7 +238,7 @@ impl Pipeline {
 
 async fn sink_parts(
     config: &Config,
-    scripts: Option<Scripts>,
+    scripts: Option<Mappings>,
     destination: Option<Arc<dyn Destination>>,
     store: Option<Arc<dyn Buffer>>,
 ) -> Result<Parts, Vec<Diagnostic>> {

@@ -35,7 +35,7 @@ use crate::data_dir::DataDir;
 use crate::delivery::{self, DeadLetters, DeliveryHandle, DeliveryStatus, Destination, Pace};
 use crate::outcome::{Ledger, LedgerSnapshot};
 use crate::source::intake::PATIENCE;
-use crate::source::{Batch, Intake, Receipt, Refused};
+use crate::source::{EventBatch, Intake, Receipt, Refused};
 
 pub use builder::{BUFFER_DIR, Builder};
 pub use rules::Rules;
@@ -228,8 +228,8 @@ impl CustomerIoSink {
     /// # Errors
     ///
     /// [`Refused::Closed`] when the sink was closed meanwhile.
-    pub async fn run<B: Into<Batch>>(
-        &mut self,
+    pub async fn run<B: Into<EventBatch>>(
+        &self,
         batches: impl Stream<Item = B>,
     ) -> Result<LedgerSnapshot, Refused> {
         let submitted = batches.then(|batch| self.handle.submit(batch.into()));
@@ -317,7 +317,7 @@ impl SinkHandle {
     /// # Errors
     ///
     /// [`Refused::Closed`] when the sink is closed.
-    pub async fn submit(&self, batch: Batch) -> Result<Receipt, Refused> {
+    pub async fn submit(&self, batch: EventBatch) -> Result<Receipt, Refused> {
         self.shared.intake.submit(batch, Duration::MAX).await
     }
 

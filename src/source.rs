@@ -67,7 +67,7 @@ impl Incoming {
 
 /// Elements that arrived together and are acknowledged together.
 #[derive(Clone, Debug)]
-pub struct Batch {
+pub struct EventBatch {
     /// The elements in the order of arrival.
     pub elements: Vec<Incoming>,
     /// Replaces every element's `type` (the gateway's single-event endpoints).

@@ -16,7 +16,7 @@ use crate::filter::{Explanation, Filter};
 use crate::mapping::{Mapped, Mapper, Mapping};
 use crate::operation::{Operations, prepare};
 use crate::outcome::{Outcome, Reason, ReasonCode};
-use crate::source::{Batch, Incoming};
+use crate::source::{EventBatch, Incoming};
 
 /// How members that are missing in an event are filled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ impl Stage {
     }
 
     /// Walks one element of a batch.
-    pub fn walk(&mut self, element: &Incoming, batch: &Batch) -> Walked {
+    pub fn walk(&mut self, element: &Incoming, batch: &EventBatch) -> Walked {
         let event = match self.decode(element, batch) {
             Ok(event) => event,
             Err(reason) => return Walked::Ended(Outcome::Malformed(reason)),
@@ -111,7 +111,11 @@ impl Stage {
     }
 
     /// As [`Stage::walk`], and tells what decided; nothing for a malformed element.
-    pub fn explain(&mut self, element: &Incoming, batch: &Batch) -> (Walked, Option<Explained>) {
+    pub fn explain(
+        &mut self,
+        element: &Incoming,
+        batch: &EventBatch,
+    ) -> (Walked, Option<Explained>) {
         let event = match self.decode(element, batch) {
             Ok(event) => event,
             Err(reason) => return (Walked::Ended(Outcome::Malformed(reason)), None),
@@ -129,13 +133,13 @@ impl Stage {
         (walked, Some(explained))
     }
 
-    fn decode(&self, element: &Incoming, batch: &Batch) -> Result<Event, Reason> {
+    fn decode(&self, element: &Incoming, batch: &EventBatch) -> Result<Event, Reason> {
         let json = element.json.as_ref().map_err(Reason::clone)?;
         decode_as(json, self.mapping.plan(), batch.set_type)
     }
 
     /// Maps an event that no rule has refused.
-    fn map(&mut self, mut event: Event, element: &Incoming, batch: &Batch) -> Walked {
+    fn map(&mut self, mut event: Event, element: &Incoming, batch: &EventBatch) -> Walked {
         let Some(index) = event.index else {
             let reason = Reason::new(ReasonCode::MessageType, "no script is listed for this type");
             return Walked::Ended(Outcome::Filtered(reason));
@@ -180,7 +184,7 @@ mod tests {
     use super::*;
     use crate::buffer::LetterId;
     use crate::config::{Config, Mode};
-    use crate::mapping::{Scripts, Settings};
+    use crate::mapping::{Mappings, Settings};
     use crate::source::{Origin, Replay};
 
     /// What the one script does is chosen by the event's `do`.
@@ -193,7 +197,7 @@ mod tests {
     "#;
 
     fn mapping() -> Arc<Mapping> {
-        let scripts = Scripts {
+        let scripts = Mappings {
             list: vec![("track".into(), vec!["first.vrl".into(), "track.vrl".into()])],
             list_text: String::new(),
             files: vec![("first.vrl".into(), String::new()), ("track.vrl".into(), SCRIPT.into())],
@@ -210,8 +214,8 @@ mod tests {
         Stage::new(Arc::new(Filter::new(&config.filter, &config.consent)), mapping(), fill)
     }
 
-    fn batch(source_type: &str) -> Batch {
-        Batch {
+    fn batch(source_type: &str) -> EventBatch {
+        EventBatch {
             elements: vec![],
             set_type: None,
             origin: Origin { source: Arc::from("test"), source_type: Arc::from(source_type) },
@@ -234,7 +238,7 @@ mod tests {
     }
 
     /// Walks and explains, which must end alike.
-    fn walked(stage: &mut Stage, event: &Value, batch: &Batch) -> Walked {
+    fn walked(stage: &mut Stage, event: &Value, batch: &EventBatch) -> Walked {
         let walked = stage.walk(&element(event), batch);
         let (explained, _) = stage.explain(&element(event), batch);
         assert_eq!(ending(&walked), ending(&explained));

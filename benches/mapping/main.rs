@@ -23,9 +23,9 @@ use rudder_customerio::event::decode::decode;
 use rudder_customerio::event::identity::IdInput;
 use rudder_customerio::event::{Event, Plan};
 use rudder_customerio::filter::Filter;
-use rudder_customerio::mapping::{Mapped, Mapping, Scripts, Settings};
+use rudder_customerio::mapping::{Mapped, Mapping, Mappings, Settings};
 use rudder_customerio::operation;
-use rudder_customerio::source::{Batch, Incoming, Origin};
+use rudder_customerio::source::{EventBatch, Incoming, Origin};
 use rudder_customerio::stage::{Fill, Stage, Walked};
 
 /// As in the binary.
@@ -58,7 +58,7 @@ fn measure() {
 
     let raw: Vec<Bytes> = texts.into_iter().map(Bytes::from).collect();
     let mapping = Arc::new(
-        Mapping::load(&Scripts::built_in(), &Settings::default())
+        Mapping::load(&Mappings::built_in(), &Settings::default())
             .expect("built-in scripts compile"),
     );
     let config = Config::default();
@@ -198,7 +198,7 @@ fn chain(
         .enumerate()
         .map(|(i, event)| Incoming::new(Ok(event.clone()), i as u64))
         .collect();
-    let batch = Batch {
+    let batch = EventBatch {
         elements: Vec::new(),
         set_type: None,
         origin: origin.clone(),

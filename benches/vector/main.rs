@@ -20,8 +20,8 @@ use chrono::Utc;
 use rudder_customerio::config::Config;
 use rudder_customerio::event::decode::decode;
 use rudder_customerio::filter::Filter;
-use rudder_customerio::mapping::{Mapping, Scripts, Settings};
-use rudder_customerio::source::{Batch, Incoming, Origin, vector};
+use rudder_customerio::mapping::{Mapping, Mappings, Settings};
+use rudder_customerio::source::{EventBatch, Incoming, Origin, vector};
 use rudder_customerio::stage::{Fill, Stage, Walked};
 
 /// As in the binary.
@@ -51,13 +51,13 @@ fn main() {
 fn measure() {
     let requests = requests();
     let mapping = Arc::new(
-        Mapping::load(&Scripts::built_in(), &Settings::default())
+        Mapping::load(&Mappings::built_in(), &Settings::default())
             .expect("built-in scripts compile"),
     );
     let config = Config::default();
     let filter = Arc::new(Filter::new(&config.filter, &config.consent));
     let mut stage = Stage::new(filter, Arc::clone(&mapping), Fill::Gateway);
-    let batch = Batch {
+    let batch = EventBatch {
         elements: vec![],
         set_type: None,
         origin: Origin { source: "vector".into(), source_type: "".into() },

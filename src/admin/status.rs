@@ -27,7 +27,7 @@ pub struct Status {
     /// What waits.
     pub buffer: Fill,
     /// Which scripts are in force.
-    pub scripts: Scripts,
+    pub scripts: Mappings,
     /// Which configuration is in force.
     pub config: Configuration,
 }
@@ -80,7 +80,7 @@ pub struct Fill {
 
 /// `scripts`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Scripts {
+pub struct Mappings {
     /// Hash of the scripts in force and their list.
     pub hash: String,
     /// Since when they are in force.
@@ -129,7 +129,7 @@ impl Status {
             all_lives: stats.all_lives.as_ref().map(Account::from),
             delivery: Delivery::from(&stats.delivery),
             buffer: Fill::from(&stats.buffer),
-            scripts: Scripts {
+            scripts: Mappings {
                 hash: stats.script_hash.to_string(),
                 loaded_at: rfc3339(stats.scripts_loaded_at),
                 error: script_error,

@@ -6,9 +6,9 @@ mod inspect;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rudder_customerio::buffer::disk::DamagedRow;
-use rudder_customerio::data_dir::{DataDir, Holder};
-use rudder_customerio::sink::BUFFER_DIR;
+use crate::buffer::disk::DamagedRow;
+use crate::data_dir::{DataDir, Holder};
+use crate::sink::BUFFER_DIR;
 
 use super::output::{self, Tone};
 use super::{Globals, exit};

@@ -13,18 +13,18 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rudder_customerio::config::{Config, LoadMode, LogConfig, LogFormat, LogLevel};
-use rudder_customerio::mapping::{Mapping, STACK_BYTES};
-use rudder_customerio::outcome::{LedgerSnapshot, OutcomeKind};
-use rudder_customerio::pipeline::{Pipeline, Render, Surroundings, stop};
-use rudder_customerio::sandbox::{Options, RunningSandbox, Sandbox};
-use rudder_customerio::telemetry::{logging, recorder};
 use serde_json::json;
 
 use self::story::Story;
 use super::output::{self, Tone};
 use super::run::signals;
 use super::{Globals, exit};
+use crate::config::{Config, LoadMode, LogConfig, LogFormat, LogLevel};
+use crate::mapping::{Mapping, STACK_BYTES};
+use crate::outcome::{LedgerSnapshot, OutcomeKind};
+use crate::pipeline::{Pipeline, Render, Surroundings, stop};
+use crate::sandbox::{Options, RunningSandbox, Sandbox};
+use crate::telemetry::{logging, recorder};
 
 /// Events that the demo sends.
 const SAMPLES: &str = include_str!("../../config/sample-events.ndjson");

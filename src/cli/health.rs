@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use rudder_customerio::config::AdminConfig;
 use secrecy::ExposeSecret;
 
 use super::{Globals, exit, output};
+use crate::config::AdminConfig;
 
 /// Limit for connecting, and for each read and write.
 const TIMEOUT: Duration = Duration::from_secs(3);

@@ -13,13 +13,13 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rudder_customerio::config::{Config, LoadMode};
 use serde_json::Value;
 
 use self::document::Source;
 use self::settings::{SOURCE_TYPES, Settings};
 use super::output::{self, Tone};
 use super::{Globals, exit};
+use crate::config::{Config, LoadMode};
 
 /// Largest document, in bytes: a workspace with thousands of connections stays below.
 const MAX_BYTES: u64 = 16 << 20;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rudder_customerio::mapping::Scripts;
+use crate::mapping::Mappings;
 
 use super::output::{self, Tone};
 use super::{Globals, exists, exit};
@@ -74,7 +74,7 @@ fn write(dir: &Path) -> Result<(), String> {
             ));
         }
     }
-    let scripts = Scripts::built_in();
+    let scripts = Mappings::built_in();
     for (name, text) in CONFIG {
         put(&config.join(name), &with_scripts(text))?;
     }
@@ -119,10 +119,9 @@ mod tests {
     fn the_written_configuration_uses_the_written_scripts() {
         let [(_, text), ..] = CONFIG;
         let env = |_: &str| Some("x".to_owned());
-        let mode = rudder_customerio::config::LoadMode::Full;
+        let mode = crate::config::LoadMode::Full;
         let (config, _) =
-            rudder_customerio::config::Config::parse(&with_scripts(text), "c.yaml", mode, &env)
-                .unwrap();
+            crate::config::Config::parse(&with_scripts(text), "c.yaml", mode, &env).unwrap();
         assert_eq!(config.mapping.dir, Some(PathBuf::from("vrl")));
     }
 
@@ -130,8 +129,8 @@ mod tests {
     fn the_written_scripts_are_those_of_the_binary() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path()).unwrap();
-        let read = Scripts::read(&dir.path().join("vrl")).unwrap();
-        let own = Scripts::built_in();
+        let read = Mappings::read(&dir.path().join("vrl")).unwrap();
+        let own = Mappings::built_in();
         assert_eq!((read.list, read.files, read.tests), (own.list, own.files, own.tests));
     }
 }

@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::thread;
 
 use clap::ValueEnum;
-use rudder_customerio::config::{Config, CustomerIoConfig, Region};
-use rudder_customerio::filter::Filter;
-use rudder_customerio::mapping::Mapping;
-use rudder_customerio::source::Origin;
 
 use self::page::{Format, Job};
 use super::{Globals, exit, output, validate};
+use crate::config::{Config, CustomerIoConfig, Region};
+use crate::filter::Filter;
+use crate::mapping::Mapping;
+use crate::source::Origin;
 
 /// Stack of every thread that compiles or runs scripts, since VRL recurses.
 const STACK_BYTES: usize = 16 << 20;

@@ -4,9 +4,9 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use rudder_customerio::config::{Config, ConsentConfig, LoadMode};
-use rudder_customerio::diagnostic::{Diagnostic, Place, Severity};
-use rudder_customerio::outcome::{LedgerSnapshot, OutcomeKind};
+use crate::config::{Config, ConsentConfig, LoadMode};
+use crate::diagnostic::{Diagnostic, Place, Severity};
+use crate::outcome::{LedgerSnapshot, OutcomeKind};
 
 use super::{Color, DEFAULT_CONFIG, Globals, exit};
 
@@ -164,7 +164,7 @@ fn load(path: &Path, globals: &Globals) -> Result<Config, ExitCode> {
 
 #[cfg(test)]
 mod tests {
-    use rudder_customerio::outcome::{Ledger, Outcome, ReasonCode, Tally};
+    use crate::outcome::{Ledger, Outcome, ReasonCode, Tally};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Asking Customer.io whether the credentials work.
 
-use rudder_customerio::config::CustomerIoConfig;
-use rudder_customerio::delivery::client::{Client, ProbeError};
+use crate::config::CustomerIoConfig;
+use crate::delivery::client::{Client, ProbeError};
 
 /// Codes of what the configuration says and Customer.io contradicts.
 const CONTRADICTIONS: [&str; 3] = ["redirected", "wrong_region", "wrong_workspace"];
@@ -52,7 +52,7 @@ pub fn ask(config: &CustomerIoConfig) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use rudder_customerio::delivery::Hold;
+    use crate::delivery::Hold;
 
     use super::*;
 

@@ -12,14 +12,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
-use rudder_customerio::config::Config;
-use rudder_customerio::pipeline::stop::{self, Stop};
-use rudder_customerio::replay::Selection;
-use rudder_customerio::telemetry::logging;
 
 use super::output::{self, Tone};
 use super::run::signals;
 use super::{Globals, exit};
+use crate::config::Config;
+use crate::pipeline::stop::{self, Stop};
+use crate::replay::Selection;
+use crate::telemetry::logging;
 
 /// Options of `replay`.
 #[derive(Debug, clap::Args)]

@@ -9,15 +9,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use rudder_customerio::config::{Config, LoadMode, LogFormat, LogLevel};
-use rudder_customerio::diagnostic::Diagnostic;
-use rudder_customerio::outcome::OutcomeKind;
-use rudder_customerio::pipeline::{Ended, Pipeline, Reread, Surroundings, stop};
-use rudder_customerio::telemetry::{logging, recorder};
 
 use self::voice::{Voice, Why};
 use super::output::{self, Tone};
 use super::{Globals, exit};
+use crate::config::{Config, LoadMode, LogFormat, LogLevel};
+use crate::diagnostic::Diagnostic;
+use crate::outcome::OutcomeKind;
+use crate::pipeline::{Ended, Pipeline, Reread, Surroundings, stop};
+use crate::telemetry::{logging, recorder};
 
 /// Options of `run`.
 #[derive(Debug, clap::Args)]
@@ -136,8 +136,8 @@ fn end_code(ended: &Ended) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use rudder_customerio::outcome::{Ledger, Outcome, ReasonCode, Tally};
-    use rudder_customerio::sink::Drained;
+    use crate::outcome::{Ledger, Outcome, ReasonCode, Tally};
+    use crate::sink::Drained;
 
     use super::*;
 

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use rudder_customerio::sandbox::{
-    Credential, Options, Region, Rule, RunningSandbox, Sandbox, Tls, fault,
-};
 use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::sandbox::{Credential, Options, Region, Rule, RunningSandbox, Sandbox, Tls, fault};
 
 /// Run a local Customer.io Track API.
 ///
@@ -210,7 +209,7 @@ pub fn run(args: SandboxArgs) -> ExitCode {
     })
 }
 
-fn configure(args: &SandboxArgs) -> Result<rudder_customerio::sandbox::Builder, String> {
+fn configure(args: &SandboxArgs) -> Result<crate::sandbox::Builder, String> {
     if args.listen.parse::<u16>().is_ok() {
         let port = &args.listen;
         return Err(format!("--listen: `{port}` is a port; write an address: 127.0.0.1:{port}"));

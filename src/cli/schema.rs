@@ -16,5 +16,5 @@ pub struct SchemaArgs {}
 
 /// Prints the schema.
 pub fn run(_args: SchemaArgs, _globals: &Globals) -> ExitCode {
-    output::print(&format!("{:#}\n", rudder_customerio::config::schema()))
+    output::print(&format!("{:#}\n", crate::config::schema()))
 }

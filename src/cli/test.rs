@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rudder_customerio::mapping::{self, SuiteReport};
-use rudder_customerio::operation::grammar::check_root;
+use crate::mapping::{self, SuiteReport};
+use crate::operation::grammar::check_root;
 
 use super::output::{self, Tone};
 use super::{Globals, exit, validate};

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use rudder_customerio::buffer::disk;
-use rudder_customerio::config::{BufferKind, Config, LoadMode};
-use rudder_customerio::data_dir::{self, DataDir, Holder};
-use rudder_customerio::delivery::client::Client;
-use rudder_customerio::diagnostic::{Diagnostic, Place};
-use rudder_customerio::mapping::{self, Mapping, Scripts};
-use rudder_customerio::operation::grammar::check_root;
-use rudder_customerio::sink::BUFFER_DIR;
-use rudder_customerio::source::tls::Acceptor;
+use crate::buffer::disk;
+use crate::config::{BufferKind, Config, LoadMode};
+use crate::data_dir::{self, DataDir, Holder};
+use crate::delivery::client::Client;
+use crate::diagnostic::{Diagnostic, Place};
+use crate::mapping::{self, Mapping, Mappings};
+use crate::operation::grammar::check_root;
+use crate::sink::BUFFER_DIR;
+use crate::source::tls::Acceptor;
 
 use super::output::{self, Tone, count};
 use super::probe::Failure;
@@ -244,13 +244,13 @@ impl Checks {
 }
 
 /// Whether scripts or tests differ from the built-in ones, so that remarks on them help somebody.
-pub fn are_edited(scripts: &Scripts) -> bool {
-    Scripts { dir: None, ..scripts.clone() } != Scripts::built_in()
+pub fn are_edited(scripts: &Mappings) -> bool {
+    Mappings { dir: None, ..scripts.clone() } != Mappings::built_in()
 }
 
 /// Returns the scripts that the configuration names.
-pub fn scripts_of(config: &Config) -> Result<Scripts, Vec<Diagnostic>> {
-    config.mapping.dir.as_deref().map_or_else(|| Ok(Scripts::built_in()), Scripts::read)
+pub fn scripts_of(config: &Config) -> Result<Mappings, Vec<Diagnostic>> {
+    config.mapping.dir.as_deref().map_or_else(|| Ok(Mappings::built_in()), Mappings::read)
 }
 
 #[cfg(test)]
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn the_built_in_scripts_are_not_edited_wherever_they_stand() {
-        let mut scripts = Scripts::built_in();
+        let mut scripts = Mappings::built_in();
         scripts.dir = Some("vrl".into());
         assert!(!are_edited(&scripts));
         scripts.files[0].1.push('\n');

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Check, Mapping, Scripts, Settings, run_suite};
+use super::{Check, Mapping, Mappings, Settings, run_suite};
 use crate::diagnostic::{Diagnostic, Place};
 
 /// How often a folder should be looked at.
@@ -21,7 +21,7 @@ const SHOWN: usize = 3;
 ///
 /// Diagnostics of the compiler, or those of the first failed tests and the number of the others.
 pub fn accept(
-    scripts: &Scripts,
+    scripts: &Mappings,
     settings: &Settings,
     check: Check<'_>,
 ) -> Result<Mapping, Vec<Diagnostic>> {
@@ -48,20 +48,20 @@ pub fn accept(
 #[derive(Debug)]
 pub struct Watcher {
     dir: PathBuf,
-    last: Result<Scripts, Vec<Diagnostic>>,
+    last: Result<Mappings, Vec<Diagnostic>>,
 }
 
 impl Watcher {
     /// Begins with what the folder holds now.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
-        let last = Scripts::read(&dir);
+        let last = Mappings::read(&dir);
         Self { dir, last }
     }
 
     /// Looks at the folder, and tells whether it holds something else than the last time.
     pub fn changed(&mut self) -> bool {
-        let now = Scripts::read(&self.dir);
+        let now = Mappings::read(&self.dir);
         let changed = now != self.last;
         self.last = now;
         changed
@@ -92,7 +92,7 @@ mod tests {
     }
 
     fn load(dir: &tempfile::TempDir) -> Result<Mapping, Vec<Diagnostic>> {
-        accept(&Scripts::read(dir.path())?, &Settings::default(), &check_root)
+        accept(&Mappings::read(dir.path())?, &Settings::default(), &check_root)
     }
 
     #[test]

@@ -32,7 +32,7 @@ const BUILT_IN_TESTS: &[(&str, &str)] = embed! {
 
 /// Script texts and the list that joins them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scripts {
+pub struct Mappings {
     /// Event type (lower case) and its files in order.
     pub list: Vec<(String, Vec<String>)>,
     /// Text of the list, `mapping.yaml`.
@@ -45,7 +45,7 @@ pub struct Scripts {
     pub dir: Option<PathBuf>,
 }
 
-impl Scripts {
+impl Mappings {
     /// Returns the scripts that are part of the binary.
     #[must_use]
     pub fn built_in() -> Self {
@@ -253,17 +253,17 @@ mod tests {
     #[test]
     fn all_unreadable_files_are_told_at_once() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Scripts::read(dir.path()).unwrap_err()[0].code, "unreadable");
+        assert_eq!(Mappings::read(dir.path()).unwrap_err()[0].code, "unreadable");
         fs::write(dir.path().join(LIST), "a: [no.vrl, folder, big.vrl, latin.vrl, ok.vrl]")
             .unwrap();
         fs::create_dir(dir.path().join("folder")).unwrap();
         fs::write(dir.path().join("big.vrl"), " ".repeat(MAX_SOURCE_BYTES + 1)).unwrap();
         fs::write(dir.path().join("latin.vrl"), b"x = \"\xe9\"").unwrap();
         fs::write(dir.path().join("ok.vrl"), "\u{feff}. = []").unwrap();
-        let faults = Scripts::read(dir.path()).unwrap_err();
+        let faults = Mappings::read(dir.path()).unwrap_err();
         let codes: Vec<_> = faults.iter().map(|d| d.code.as_str()).collect();
         assert_eq!(codes, ["script_too_large", "unreadable", "unreadable", "unreadable"]);
         fs::write(dir.path().join(LIST), "a: [ok.vrl]").unwrap();
-        assert_eq!(Scripts::read(dir.path()).unwrap().text("ok.vrl"), Some(". = []"));
+        assert_eq!(Mappings::read(dir.path()).unwrap().text("ok.vrl"), Some(". = []"));
     }
 }

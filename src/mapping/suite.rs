@@ -19,7 +19,7 @@ use similar::TextDiff;
 use vrl::value::Value;
 
 use self::case::{Case, Expected};
-use super::{Mapped, Mapper, Mapping, STACK_BYTES, Scripts, Settings};
+use super::{Mapped, Mapper, Mapping, Mappings, STACK_BYTES, Settings};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::event::Plan;
 use crate::event::decode::decode;
@@ -43,7 +43,7 @@ pub struct SuiteReport {
 /// Runs the tests in the given files or folders (default: `tests/` beside the scripts).
 #[must_use]
 pub fn run_suite(
-    scripts: &Scripts,
+    scripts: &Mappings,
     settings: &Settings,
     paths: &[&Path],
     check: Check<'_>,
@@ -65,7 +65,7 @@ fn broken(message: String) -> SuiteReport {
 }
 
 fn run_here(
-    scripts: &Scripts,
+    scripts: &Mappings,
     settings: &Settings,
     paths: &[&Path],
     check: Check<'_>,
@@ -315,7 +315,7 @@ if .a == "none" { . = [] } else {
     }
 
     fn suite_of(script: &str, tests: &str) -> SuiteReport {
-        let scripts = Scripts {
+        let scripts = Mappings {
             list: vec![("track".into(), vec!["track.vrl".into()])],
             list_text: String::new(),
             files: vec![("track.vrl".into(), script.into())],

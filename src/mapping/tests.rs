@@ -13,8 +13,8 @@ use crate::operation::grammar::check_root;
 use crate::outcome::{Reason, ReasonCode};
 
 /// Scripts of one type, `track`, from files joined in order.
-fn scripts(files: &[(&str, &str)]) -> Scripts {
-    Scripts {
+fn scripts(files: &[(&str, &str)]) -> Mappings {
+    Mappings {
         list: vec![("track".to_owned(), files.iter().map(|(n, _)| (*n).to_owned()).collect())],
         list_text: String::new(),
         files: files.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect(),
@@ -397,7 +397,7 @@ fn a_script_that_is_not_pruned_is_remarked() {
 // --- The built-in scripts ---
 
 static BUILT_IN: LazyLock<Arc<Mapping>> =
-    LazyLock::new(|| Arc::new(Mapping::load(&Scripts::built_in(), &Settings::default()).unwrap()));
+    LazyLock::new(|| Arc::new(Mapping::load(&Mappings::built_in(), &Settings::default()).unwrap()));
 
 #[test]
 fn the_built_in_scripts_compile_without_a_warning_and_are_all_pruned() {
@@ -409,7 +409,7 @@ fn the_built_in_scripts_compile_without_a_warning_and_are_all_pruned() {
 
 #[test]
 fn the_built_in_scripts_pass_their_tests() {
-    let report = run_suite(&Scripts::built_in(), &Settings::default(), &[], &check_root);
+    let report = run_suite(&Mappings::built_in(), &Settings::default(), &[], &check_root);
     assert_eq!(report.failed, []);
     assert_eq!(report.diagnostics, []);
     assert!(report.passed > 100, "{}", report.passed);
@@ -418,7 +418,7 @@ fn the_built_in_scripts_pass_their_tests() {
 #[test]
 fn every_file_of_the_folder_is_built_in() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("vrl");
-    let mut scripts = Scripts::built_in();
+    let mut scripts = Mappings::built_in();
     let names = |dir: &Path| {
         let mut names: Vec<String> = fs::read_dir(dir)
             .unwrap()
@@ -435,12 +435,12 @@ fn every_file_of_the_folder_is_built_in() {
     assert_eq!(scripts.tests.len(), names(&dir.join("tests")).len());
     // Read from the folder they are the same.
     scripts.dir = Some(dir.clone());
-    assert_eq!(Scripts::read(&dir).unwrap(), scripts);
+    assert_eq!(Mappings::read(&dir).unwrap(), scripts);
 }
 
 #[test]
 fn the_hash_changes_with_scripts_and_list_but_not_with_tests() {
-    let hash = |change: fn(&mut Scripts)| {
+    let hash = |change: fn(&mut Mappings)| {
         let mut scripts = scripts(&[("a.vrl", ". = []"), ("b.vrl", "")]);
         change(&mut scripts);
         Mapping::load(&scripts, &Settings::default()).unwrap().hash().to_owned()

@@ -78,7 +78,7 @@ impl Process for Control {
         let (loaded_at, needs_restart) = self.reloader.state();
         let error = self.reloader.error(Part::Configuration);
         let config = Configuration::new(loaded_at, needs_restart, error);
-        let script_error = self.reloader.error(Part::Scripts);
+        let script_error = self.reloader.error(Part::Mappings);
         Status::new(&self.sink.stats(), self.started.elapsed(), script_error, config)
     }
 
@@ -98,7 +98,7 @@ impl Process for Control {
     }
 
     fn replay(&self, selection: Selection) -> Result<mpsc::Receiver<Message>, Refusal> {
-        let refused = [Part::Configuration, Part::Scripts].map(|part| self.reloader.error(part));
+        let refused = [Part::Configuration, Part::Mappings].map(|part| self.reloader.error(part));
         let warnings = refused.into_iter().flatten().map(|reasons| {
             format!(
                 "the last reload was refused: letters go through the scripts and rules that were \

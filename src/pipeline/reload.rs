@@ -21,7 +21,7 @@ use crate::config::{Config, CustomerIoConfig, LogLevel};
 use crate::delivery::Tuning;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::filter::Filter;
-use crate::mapping::{Mapping, Scripts};
+use crate::mapping::{Mapping, Mappings};
 use crate::sink::{Rules, SinkHandle, on_mapping_stack};
 use crate::source::rudderstack::SourceConfigView;
 
@@ -84,7 +84,7 @@ pub(super) struct Surroundings {
 struct InForce {
     /// What the process started with, with the keys that took effect since.
     config: Config,
-    scripts: Scripts,
+    scripts: Mappings,
     loaded_at: DateTime<Utc>,
     needs_restart: Vec<String>,
 }
@@ -111,7 +111,7 @@ impl Reloader {
     /// Begins with what the pipeline was started with.
     pub(super) fn new(
         started: Config,
-        scripts: Scripts,
+        scripts: Mappings,
         sink: SinkHandle,
         surroundings: Surroundings,
     ) -> Self {
@@ -164,7 +164,7 @@ impl Reloader {
                 applied.map_err(|faults| (Part::Configuration, text(&faults)))
             }
             Ok(Err(Refused { part, faults })) => Err((part, text(&faults))),
-            Err(error) => Err((Part::Scripts, format!("nothing could be loaded: {error}"))),
+            Err(error) => Err((Part::Mappings, format!("nothing could be loaded: {error}"))),
         };
         let refused = outcome.as_ref().err().cloned();
         let before = std::mem::replace(

@@ -122,7 +122,7 @@ async fn what_a_start_waits_for_includes_the_scripts_of_every_mapping_thread() {
     write_small_scripts(dir.path());
     let mut config = config("mapping: { threads: 3 }");
     config.data_dir = dir.path().join("data");
-    let scripts = Scripts::read(dir.path()).unwrap();
+    let scripts = Mappings::read(dir.path()).unwrap();
     let parts = sink_parts(&config, Some(scripts), None, None).await.unwrap();
     assert_eq!(parts.rules.mapping.prepared(), 3);
 }

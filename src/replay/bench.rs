@@ -19,7 +19,7 @@ use crate::delivery::dead_letter::read::LetterFile;
 use crate::mapping::STACK_BYTES;
 use crate::outcome::{Outcome, OutcomeKind, ReasonCode};
 use crate::sink::Rules;
-use crate::source::Batch;
+use crate::source::EventBatch;
 use crate::stage::{Fill, Stage, Walked};
 
 type Job = Box<dyn FnOnce(&mut Result<State, String>) + Send>;
@@ -97,7 +97,7 @@ impl Bench {
     pub(super) async fn walk(
         &self,
         rules: Arc<Rules>,
-        batch: Arc<Batch>,
+        batch: Arc<EventBatch>,
     ) -> Result<Vec<Verdict>, String> {
         self.ask(move |state| {
             let walk = |element| walk(&mut state.stage, &rules, element, &batch);
@@ -123,7 +123,7 @@ fn walk(
     stage: &mut Option<(Arc<Rules>, Stage)>,
     rules: &Arc<Rules>,
     element: &crate::source::Incoming,
-    batch: &Batch,
+    batch: &EventBatch,
 ) -> Verdict {
     let walked = catch_unwind(AssertUnwindSafe(|| {
         let mut current = match stage.take() {

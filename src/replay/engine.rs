@@ -16,7 +16,7 @@ use crate::buffer::{Buffer, LetterId};
 use crate::delivery::dead_letter::read::ReadLetter;
 use crate::sink::Rules;
 use crate::source::intake::PATIENCE;
-use crate::source::{Batch, Incoming, Intake, Origin, Receipt, Refused, Replay, Summary};
+use crate::source::{EventBatch, Incoming, Intake, Origin, Receipt, Refused, Replay, Summary};
 
 /// Notices that are told; a file of another kind would give one per line.
 const NOTICES: usize = 100;
@@ -136,7 +136,7 @@ impl Engine {
         let Some(first) = letters.first() else { return Ok(()) };
 
         let source_type = self.source_types.get(&*first.source);
-        let batch = Arc::new(Batch {
+        let batch = Arc::new(EventBatch {
             elements: letters.iter().map(element).collect(),
             set_type: None,
             origin: Origin {
@@ -191,7 +191,7 @@ impl Engine {
         let Some(intake) = self.target.intake.clone() else { return Ok(()) };
         while !elements.is_empty() {
             self.pace(elements.len()).await?;
-            let batch = Batch {
+            let batch = EventBatch {
                 elements: elements.clone(),
                 set_type: None,
                 origin: origin.clone(),

@@ -14,10 +14,10 @@ use crate::config::LoadMode;
 use crate::delivery::{Destination, Hold, Refusal as Refused, Reply, Verdict};
 use crate::event::Original;
 use crate::event::identity::IdInput;
-use crate::mapping::{Mapping, Scripts, Settings};
+use crate::mapping::{Mapping, Mappings, Settings};
 use crate::operation::{ConflictKeys, Effect, Operation};
 use crate::sink::{Builder, CustomerIoSink};
-use crate::source::{Batch, Incoming, Origin};
+use crate::source::{EventBatch, Incoming, Origin};
 
 const BROKEN: &str = r#"assert!(.event == "good", message: "not yet")
 . = {"type": "person", "action": "event", "identifiers": {"id": string!(.userId)}, "name": .event}"#;
@@ -53,8 +53,8 @@ struct Scene {
     dir: tempfile::TempDir,
 }
 
-fn scripts(track: &str) -> Scripts {
-    Scripts {
+fn scripts(track: &str) -> Mappings {
+    Mappings {
         list: vec![("track".into(), vec!["track.vrl".into()])],
         list_text: String::new(),
         files: vec![("track.vrl".into(), track.into())],
@@ -101,7 +101,7 @@ impl Scene {
             );
             Incoming::new(Ok(event.into()), n as u64)
         };
-        let batch = Batch {
+        let batch = EventBatch {
             elements: events.iter().enumerate().map(element).collect(),
             set_type: None,
             origin: Origin { source: "web".into(), source_type: "".into() },

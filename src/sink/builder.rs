@@ -16,7 +16,7 @@ use crate::delivery::client::Client;
 use crate::delivery::{DeadLetters, Destination, Pace};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::filter::Filter;
-use crate::mapping::{Mapping, Scripts, Settings};
+use crate::mapping::{Mapping, Mappings, Settings};
 use crate::source::intake::DEFAULT_BUDGET;
 
 /// Folder of the buffer in the data directory.
@@ -29,7 +29,7 @@ pub struct Builder {
     customerio: CustomerIoConfig,
     filter: FilterConfig,
     consent: ConsentConfig,
-    scripts: Option<Scripts>,
+    scripts: Option<Mappings>,
     settings: Settings,
     threads: Option<usize>,
     buffer: BufferConfig,
@@ -65,7 +65,7 @@ impl Builder {
     }
 
     /// Sets the scripts.
-    pub fn mappings(mut self, scripts: Scripts) -> Self {
+    pub fn mappings(mut self, scripts: Mappings) -> Self {
         self.scripts = Some(scripts);
         self
     }
@@ -162,7 +162,7 @@ impl Builder {
     }
 
     async fn make(self, workers: usize) -> Result<Parts, Vec<Diagnostic>> {
-        let scripts = self.scripts.unwrap_or_else(Scripts::built_in);
+        let scripts = self.scripts.unwrap_or_else(Mappings::built_in);
         let settings = self.settings;
         let mapping = on_mapping_stack(move || Mapping::load(&scripts, &settings)).await;
         let mapping = Arc::new(mapping.map_err(|error| vec![no_thread(&error)])??);

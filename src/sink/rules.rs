@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::filter::Filter;
 use crate::mapping::Mapping;
-use crate::source::{Batch, Incoming};
+use crate::source::{EventBatch, Incoming};
 use crate::stage::{Fill, Stage, Walked};
 
 /// Filter and mapping that belong together.
@@ -28,7 +28,7 @@ pub(super) trait Snapshot: Send + Sync + 'static {
 
 /// One thread's walk from element to operations.
 pub(super) trait Walk {
-    fn walk(&mut self, element: &Incoming, batch: &Batch) -> Walked;
+    fn walk(&mut self, element: &Incoming, batch: &EventBatch) -> Walked;
 }
 
 impl Snapshot for Rules {
@@ -45,7 +45,7 @@ impl Snapshot for Rules {
 }
 
 impl Walk for Stage {
-    fn walk(&mut self, element: &Incoming, batch: &Batch) -> Walked {
+    fn walk(&mut self, element: &Incoming, batch: &EventBatch) -> Walked {
         Stage::walk(self, element, batch)
     }
 }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::filter::Filter;
-    use crate::mapping::{Scripts, Settings};
+    use crate::mapping::{Mappings, Settings};
 
     fn rules(mapping: &Arc<Mapping>) -> Rules {
         let config = Config::default();
@@ -64,7 +64,7 @@ mod tests {
     }
 
     fn mapping() -> Arc<Mapping> {
-        let scripts = Scripts {
+        let scripts = Mappings {
             list: vec![("track".into(), vec!["track.vrl".into()])],
             list_text: String::new(),
             files: vec![("track.vrl".into(), ". = []".into())],

@@ -11,7 +11,7 @@ use crate::buffer::memory::MemoryBuffer;
 use crate::buffer::{AppendError, LetterId, Sequence, Stored};
 use crate::config::{BufferConfig, Config, LoadMode, WhenFull};
 use crate::delivery::{Hold, Reply, Verdict};
-use crate::mapping::Scripts;
+use crate::mapping::Mappings;
 use crate::outcome::{Outcome, OutcomeKind, Tally};
 use crate::pipeline::tests::write_small_scripts;
 use crate::source::{Incoming, Origin};
@@ -41,7 +41,7 @@ fn config() -> Config {
 async fn parts(inbox: &Arc<Inbox>, dir: &std::path::Path) -> Parts {
     write_small_scripts(&dir.join("vrl"));
     let builder = CustomerIoSink::builder(config().customerio.unwrap())
-        .mappings(Scripts::read(&dir.join("vrl")).unwrap())
+        .mappings(Mappings::read(&dir.join("vrl")).unwrap())
         .data_dir(dir)
         .buffer(BufferConfig::memory())
         .threads(2)
@@ -121,12 +121,12 @@ impl Buffer for Odd {
     }
 }
 
-fn batch(first: u64, events: u64) -> Batch {
+fn batch(first: u64, events: u64) -> EventBatch {
     let element = |n| {
         let event = format!(r#"{{"type":"track","userId":"u","event":"E{n}","messageId":"m{n}"}}"#);
         Incoming::new(Ok(Bytes::from(event)), n)
     };
-    Batch {
+    EventBatch {
         elements: (first..first + events).map(element).collect(),
         set_type: None,
         origin: Origin { source: "program".into(), source_type: "".into() },
@@ -138,7 +138,7 @@ fn batch(first: u64, events: u64) -> Batch {
 #[tokio::test]
 async fn a_stream_is_delivered_in_order_and_accounted_for() {
     let (inbox, dir) = (Arc::new(Inbox::default()), tempfile::tempdir().unwrap());
-    let mut sink = sink(&inbox, dir.path()).await;
+    let sink = sink(&inbox, dir.path()).await;
     let batches = futures_util::stream::iter((0..50).map(|n| batch(n * 10, 10)));
     let ledger = sink.run(batches).await.unwrap();
     assert_eq!((ledger.total(OutcomeKind::Delivered), ledger.gap()), (500, 0));

@@ -19,7 +19,7 @@ use crate::buffer::Stored;
 use crate::delivery::{DeadLetter, Refusal};
 use crate::outcome::{Outcome, OutcomeKind, ReasonCode, Tally};
 use crate::source::intake::{Answer, Job, Jobs, Permit};
-use crate::source::{Batch, Incoming};
+use crate::source::{EventBatch, Incoming};
 use crate::stage::{Prepared, Walked};
 use crate::telemetry;
 
@@ -175,7 +175,7 @@ impl<S: Snapshot> Worker<'_, S> {
     }
 
     /// Walks one element; a panic ends this event alone.
-    fn walk(&mut self, snapshot: &Arc<S>, element: &Incoming, batch: &Batch) -> Walked {
+    fn walk(&mut self, snapshot: &Arc<S>, element: &Incoming, batch: &EventBatch) -> Walked {
         let mut walk = match self.current.take() {
             Some((of, walk)) if Arc::ptr_eq(&of, snapshot) => walk,
             Some((_, earlier)) => snapshot.walker_after(earlier),
@@ -214,7 +214,7 @@ impl Prepared {
 }
 
 impl MappedBatch {
-    fn add(&mut self, walked: Walked, element: &Incoming, batch: &Batch) {
+    fn add(&mut self, walked: Walked, element: &Incoming, batch: &EventBatch) {
         let replay = element.replay.as_deref();
         let received_at = replay.map_or(batch.received_at, |replay| replay.received_at);
         match walked {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 
-use super::Batch;
+use super::EventBatch;
 
 pub use receipt::{Answer, Followed, Receipt, Summary};
 
@@ -90,7 +90,7 @@ pub struct Job {
     /// Place in the order of arrival, from 0 without gaps.
     pub number: u64,
     /// The batch.
-    pub batch: Batch,
+    pub batch: EventBatch,
     /// Its receipt's other half.
     pub answer: Answer,
     /// When the sender must have an answer; not stored by then, the batch is refused. `None`: the
@@ -177,7 +177,7 @@ impl Intake {
     /// # Cancel safety
     ///
     /// When the future is dropped before it answers, the batch was not taken.
-    pub async fn submit(&self, batch: Batch, wait: Duration) -> Result<Receipt, Refused> {
+    pub async fn submit(&self, batch: EventBatch, wait: Duration) -> Result<Receipt, Refused> {
         let queue = self.queue().ok_or(Refused::Closed)?;
         let entering = async {
             let permits = self.cost(&batch);
@@ -217,7 +217,7 @@ impl Intake {
         self.door.queue.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn cost(&self, batch: &Batch) -> u32 {
+    fn cost(&self, batch: &EventBatch) -> u32 {
         let text = |json: &Result<bytes::Bytes, _>| json.as_ref().map_or(0, bytes::Bytes::len);
         let cost: usize = batch.elements.iter().map(|e| text(&e.json) + ELEMENT_OVERHEAD).sum();
         u32::try_from(cost).unwrap_or(u32::MAX).clamp(1, self.door.budget_bytes)
@@ -240,8 +240,8 @@ mod tests {
     use super::*;
     use crate::source::{Incoming, Origin};
 
-    fn batch(position: u64, bytes: usize) -> Batch {
-        Batch {
+    fn batch(position: u64, bytes: usize) -> EventBatch {
+        EventBatch {
             elements: vec![Incoming::new(Ok(Bytes::from(vec![b' '; bytes])), position)],
             set_type: None,
             origin: Origin { source: "test".into(), source_type: "web".into() },

@@ -20,7 +20,7 @@ use tracing::warn;
 
 use self::lines::{Line, Lines};
 use super::submit::Acknowledged;
-use super::{Batch, Incoming, Origin, Refused, Submit, Summary};
+use super::{EventBatch, Incoming, Origin, Refused, Submit, Summary};
 use crate::config::{Ack, StdinConfig};
 use crate::event::at_path::at_path;
 use crate::outcome::{Reason, ReasonCode};
@@ -224,7 +224,7 @@ impl<R: AsyncRead + Unpin> Reading<R> {
     ) -> Result<(), StdinError> {
         let events = elements.len() as u64;
         let last_line = elements.last().map_or(0, |element| element.position);
-        let batch = Batch {
+        let batch = EventBatch {
             elements,
             set_type: None,
             origin: Origin { source: "stdin".into(), source_type: "".into() },
@@ -270,7 +270,7 @@ mod tests {
     /// Keeps what was submitted; takes a batch only when there is a permit for it.
     #[derive(Clone)]
     struct Recorder {
-        batches: Arc<Mutex<Vec<Batch>>>,
+        batches: Arc<Mutex<Vec<EventBatch>>>,
         room: Arc<Semaphore>,
         refuse: Option<Refused>,
     }
@@ -278,7 +278,7 @@ mod tests {
     impl Submit for Recorder {
         async fn submit(
             &self,
-            batch: Batch,
+            batch: EventBatch,
             _by: &'static str,
             wait: Duration,
             ack: Ack,
@@ -328,7 +328,7 @@ mod tests {
     impl Submit for Slow {
         async fn submit(
             &self,
-            batch: Batch,
+            batch: EventBatch,
             _by: &'static str,
             _wait: Duration,
             _ack: Ack,

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use metrics::{Counter, SharedString, counter};
 
-use super::{Batch, Intake, Refused, Summary};
+use super::{EventBatch, Intake, Refused, Summary};
 use crate::config::Ack;
 use crate::telemetry::names;
 
@@ -23,7 +23,7 @@ pub trait Submit: Clone + Send + Sync + 'static {
     /// What it returns resolves when the events are as far as `ack` says.
     fn submit(
         &self,
-        batch: Batch,
+        batch: EventBatch,
         by: &'static str,
         wait: Duration,
         ack: Ack,
@@ -33,7 +33,7 @@ pub trait Submit: Clone + Send + Sync + 'static {
 impl Submit for Intake {
     async fn submit(
         &self,
-        batch: Batch,
+        batch: EventBatch,
         by: &'static str,
         wait: Duration,
         ack: Ack,
@@ -59,7 +59,7 @@ pub struct Received {
 impl Received {
     /// Measures a batch that came by a source of the type `by`.
     #[must_use]
-    pub fn new(batch: &Batch, by: &'static str) -> Self {
+    pub fn new(batch: &EventBatch, by: &'static str) -> Self {
         let labels = [
             ("component_id", SharedString::from(batch.origin.source.clone())),
             ("component_kind", "source".into()),
@@ -87,8 +87,8 @@ mod tests {
     use crate::source::{Incoming, Origin};
     use crate::telemetry::recorder;
 
-    fn batch() -> Batch {
-        Batch {
+    fn batch() -> EventBatch {
+        EventBatch {
             elements: vec![Incoming::new(Ok(Bytes::from_static(b"{}")), 0)],
             set_type: None,
             origin: Origin { source: "web".into(), source_type: "web".into() },

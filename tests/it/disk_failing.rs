@@ -12,12 +12,12 @@ use redb::StorageBackend;
 use rudder_customerio::buffer::Buffer;
 use rudder_customerio::buffer::disk::{BackendFactory, DiskBuffer, DiskOptions};
 use rudder_customerio::config::{Config, LoadMode, OnCorruption, WhenFull};
-use rudder_customerio::mapping::Scripts;
+use rudder_customerio::mapping::Mappings;
 use rudder_customerio::outcome::OutcomeKind;
 use rudder_customerio::sandbox::Sandbox;
 use rudder_customerio::sandbox::operation::Identifier;
 use rudder_customerio::sink::{CustomerIoSink, SinkHandle};
-use rudder_customerio::source::{Batch, Incoming, Origin};
+use rudder_customerio::source::{EventBatch, Incoming, Origin};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -86,7 +86,7 @@ impl StorageBackend for Handle {
     }
 }
 
-fn batch(person: &str, numbers: std::ops::Range<u64>) -> Batch {
+fn batch(person: &str, numbers: std::ops::Range<u64>) -> EventBatch {
     let event = |n: u64| {
         json!({"type": "track", "userId": person, "event": "Step",
             "messageId": format!("{person}-{n}"), "originalTimestamp": "2026-01-01T00:00:00.000Z",
@@ -97,7 +97,7 @@ fn batch(person: &str, numbers: std::ops::Range<u64>) -> Batch {
         position,
         replay: None,
     };
-    Batch {
+    EventBatch {
         elements: (0..).zip(numbers).map(element).collect(),
         set_type: None,
         origin: Origin { source: Arc::from("test"), source_type: Arc::from("web") },
@@ -167,7 +167,7 @@ async fn over_a_disk_that_fails_again_and_again_nothing_is_lost_doubled_or_reord
     };
     let buffer = Arc::new(DiskBuffer::open_with(options, factory).unwrap());
     let sink = CustomerIoSink::builder(config.customerio.unwrap())
-        .mappings(Scripts::read(&dir.path().join("vrl")).unwrap())
+        .mappings(Mappings::read(&dir.path().join("vrl")).unwrap())
         .data_dir(dir.path().join("data"))
         .store(Arc::clone(&buffer) as Arc<dyn Buffer>)
         .build()

@@ -16,21 +16,21 @@ use rudder_customerio::config::{Config, LoadMode};
 use rudder_customerio::delivery::client::Client;
 use rudder_customerio::delivery::{DeadLetters, Pace};
 use rudder_customerio::filter::Filter;
-use rudder_customerio::mapping::{Mapping, STACK_BYTES, Scripts, Settings};
+use rudder_customerio::mapping::{Mapping, Mappings, STACK_BYTES, Settings};
 use rudder_customerio::outcome::{LedgerSnapshot, OutcomeKind};
 use rudder_customerio::sandbox::clock::Seconds;
 use rudder_customerio::sandbox::workspace::view::PersonView;
 use rudder_customerio::sandbox::workspace::{Received, Workspace};
 use rudder_customerio::sandbox::{Options, RunningSandbox, Sandbox};
 use rudder_customerio::sink::{CustomerIoSink, Parts, Rules};
-use rudder_customerio::source::{Batch, Incoming, Origin};
+use rudder_customerio::source::{EventBatch, Incoming, Origin};
 use rudder_customerio::stage::{Fill, Stage, Walked};
 use serde_json::{Value, json};
 
 /// Scripts compile slowly; all cases share them.
 fn mapping() -> Arc<Mapping> {
     static MAPPING: OnceLock<Arc<Mapping>> = OnceLock::new();
-    let load = || Arc::new(Mapping::load(&Scripts::built_in(), &Settings::default()).unwrap());
+    let load = || Arc::new(Mapping::load(&Mappings::built_in(), &Settings::default()).unwrap());
     Arc::clone(MAPPING.get_or_init(load))
 }
 
@@ -217,12 +217,12 @@ fn options() -> Options {
     options
 }
 
-fn batches(life: &Life) -> Vec<Batch> {
+fn batches(life: &Life) -> Vec<EventBatch> {
     let origin = Origin { source: Arc::from("law"), source_type: Arc::from("web") };
     let element =
         |(position, text): (u64, &String)| Incoming::new(Ok(Bytes::from(text.clone())), position);
     let chunks = life.events.chunks(life.batch);
-    let batch = |chunk: &[String]| Batch {
+    let batch = |chunk: &[String]| EventBatch {
         elements: (0..).zip(chunk).map(element).collect(),
         set_type: None,
         origin: origin.clone(),

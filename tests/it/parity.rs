@@ -9,22 +9,22 @@ use bytes::Bytes;
 use chrono::Utc;
 use rudder_customerio::config::Config;
 use rudder_customerio::filter::Filter;
-use rudder_customerio::mapping::{Mapping, STACK_BYTES, Scripts, Settings};
-use rudder_customerio::source::{Batch, Incoming, Origin};
+use rudder_customerio::mapping::{Mapping, Mappings, STACK_BYTES, Settings};
+use rudder_customerio::source::{EventBatch, Incoming, Origin};
 use rudder_customerio::stage::{Fill, Stage, Walked};
 use serde_json::{Value, json};
 
 /// Makes the walk that `map` does.
 fn stage(settings: &Settings) -> Stage {
     let config = Config::default();
-    let mapping = Arc::new(Mapping::load(&Scripts::built_in(), settings).unwrap());
+    let mapping = Arc::new(Mapping::load(&Mappings::built_in(), settings).unwrap());
     let filter = Arc::new(Filter::new(&config.filter, &config.consent));
     Stage::new(filter, mapping, Fill::Nothing)
 }
 
 /// Walks one event and returns its operations without the event ids that are added.
 fn operations(event: &Value, stage: &mut Stage) -> Result<Value, String> {
-    let batch = Batch {
+    let batch = EventBatch {
         elements: Vec::new(),
         set_type: None,
         origin: Origin { source: Arc::from("test"), source_type: Arc::from("cloud") },

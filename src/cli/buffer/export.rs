@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use chrono::SecondsFormat;
-use rudder_customerio::buffer::{Sequence, Stored, disk};
-use rudder_customerio::event::identity::IdInput;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{Idle, Location, damaged};
+use crate::buffer::{Sequence, Stored, disk};
 use crate::cli::output::{self, Tone, count};
 use crate::cli::{Globals, exit};
+use crate::event::identity::IdInput;
 
 /// Options of `buffer export`.
 #[derive(Debug, clap::Args)]
@@ -105,7 +105,7 @@ impl From<'_> {
 
 /// Which side of an export failed.
 enum Failed {
-    Read(rudder_customerio::diagnostic::Diagnostic),
+    Read(crate::diagnostic::Diagnostic),
     Write(io::Error),
 }
 
@@ -188,8 +188,8 @@ fn raw(json: &[u8]) -> io::Result<&RawValue> {
 
 #[cfg(test)]
 mod tests {
-    use rudder_customerio::event::Original;
-    use rudder_customerio::operation::{ConflictKeys, Effect, Operation, Operations};
+    use crate::event::Original;
+    use crate::operation::{ConflictKeys, Effect, Operation, Operations};
 
     use super::*;
 

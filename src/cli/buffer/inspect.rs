@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use rudder_customerio::admin::status::Account;
-use rudder_customerio::buffer::disk::{self, DamagedRow, Inspection};
 use serde_json::{Value, json};
 
 use super::{Location, damaged};
+use crate::admin::status::Account;
+use crate::buffer::disk::{self, DamagedRow, Inspection};
 use crate::cli::output::{self, count};
 use crate::cli::{Globals, exit};
 
@@ -128,10 +128,10 @@ fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rudder_customerio::buffer::Sequence;
-    use rudder_customerio::buffer::disk::{DiskBuffer, DiskOptions};
-    use rudder_customerio::config::{OnCorruption, WhenFull};
-    use rudder_customerio::outcome::{Ledger, Outcome, Tally};
+    use crate::buffer::Sequence;
+    use crate::buffer::disk::{DiskBuffer, DiskOptions};
+    use crate::config::{OnCorruption, WhenFull};
+    use crate::outcome::{Ledger, Outcome, Tally};
 
     use super::*;
 

@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use rudder_customerio::outcome::{LedgerSnapshot, OutcomeKind};
-use rudder_customerio::sandbox::RunningSandbox;
-use rudder_customerio::sandbox::log::RequestRecord;
-use rudder_customerio::sink::SinkHandle;
 use serde_json::Value;
 
 use super::{story, tell};
+use crate::outcome::{LedgerSnapshot, OutcomeKind};
+use crate::sandbox::RunningSandbox;
+use crate::sandbox::log::RequestRecord;
+use crate::sink::SinkHandle;
 
 /// How often it is looked for news.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -99,7 +99,7 @@ fn title(operation: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rudder_customerio::outcome::{Ledger, Outcome, ReasonCode, Tally};
+    use crate::outcome::{Ledger, Outcome, ReasonCode, Tally};
     use serde_json::json;
 
     use super::*;

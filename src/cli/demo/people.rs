@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use rudder_customerio::sandbox::RunningSandbox;
-use rudder_customerio::sandbox::workspace::view::PersonView;
-use rudder_customerio::sandbox::workspace::{Attribute, StoredEvent};
 use serde_json::Value;
+
+use crate::sandbox::RunningSandbox;
+use crate::sandbox::workspace::view::PersonView;
+use crate::sandbox::workspace::{Attribute, StoredEvent};
 
 /// Attributes that are shown of a person; the sandbox's own pages have all.
 const SHOWN: usize = 5;

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::Utc;
-use rudder_customerio::config::Config;
-use rudder_customerio::filter::Filter;
-use rudder_customerio::mapping::Mapping;
-use rudder_customerio::outcome::{Outcome, OutcomeKind};
-use rudder_customerio::source::{Batch, Incoming, Origin};
-use rudder_customerio::stage::{Fill, Stage, Walked};
 use serde_json::Value;
+
+use crate::config::Config;
+use crate::filter::Filter;
+use crate::mapping::Mapping;
+use crate::outcome::{Outcome, OutcomeKind};
+use crate::source::{EventBatch, Incoming, Origin};
+use crate::stage::{Fill, Stage, Walked};
 
 /// The samples as lines of a story, and how many of them must be delivered.
 pub struct Story {
@@ -29,7 +30,7 @@ pub struct Story {
 pub fn tell(samples: &[&str], config: &Config, mapping: &Arc<Mapping>) -> Story {
     let filter = Arc::new(Filter::new(&config.filter, &config.consent));
     let mut stage = Stage::new(filter, Arc::clone(mapping), Fill::Nothing);
-    let batch = Batch {
+    let batch = EventBatch {
         elements: Vec::new(),
         set_type: None,
         origin: Origin { source: Arc::from("demo"), source_type: Arc::from("web") },

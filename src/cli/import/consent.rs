@@ -1,11 +1,11 @@
 //! Consent rules, as RudderStack's server reads them.
 
-use rudder_customerio::config::{ConsentConfig, ConsentRule, Strategy};
-use rudder_customerio::filter::consent::upstream;
 use serde_json::{Map, Value};
 
 use super::settings::{Settings, is_reference, one_for};
 use super::{Notes, label};
+use crate::config::{ConsentConfig, ConsentRule, Strategy};
+use crate::filter::consent::upstream;
 
 const GENERIC: &str = "consentManagement";
 const ONETRUST: (&str, &str) = ("oneTrustCookieCategories", "oneTrustCookieCategory");

@@ -1,11 +1,9 @@
 //! From the members of a destination's configuration to settings of ours.
 
-use rudder_customerio::config::{
-    ConsentConfig, EventListConfig, EventListMode, Mode, ModeConfig, Region,
-};
 use serde_json::{Map, Value};
 
 use super::{Notes, consent, document, member};
+use crate::config::{ConsentConfig, EventListConfig, EventListMode, Mode, ModeConfig, Region};
 
 type Members = Map<String, Value>;
 

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use rudder_customerio::config::{EventListMode, Mode, Region, Strategy as Combine};
-use rudder_customerio::diagnostic::Diagnostic;
+use crate::config::{EventListMode, Mode, Region, Strategy as Combine};
+use crate::diagnostic::Diagnostic;
 
 const SOURCE_CONFIG: &str = include_str!("../../../tests/data/gateway/sourceConfig-full.json");
 
@@ -124,8 +124,7 @@ fn of_several_destinations_one_must_be_chosen() {
         let (config, _) = loaded(&yaml::write(&import));
         assert_eq!(config.filter.mode.default, Mode::Device);
         assert_eq!(config.customerio.unwrap().region, Region::Eu);
-        let rudder_customerio::config::SourceConfig::RudderStack(source) = &config.sources[0]
-        else {
+        let crate::config::SourceConfig::RudderStack(source) = &config.sources[0] else {
             panic!("no gateway")
         };
         assert_eq!(source.write_keys[0].name, "Web shop");
@@ -269,7 +268,7 @@ fn several_sources_have_a_variable_each() {
         { "name": "b\nc", "writeKey": "k2", "destinations": [destination] },
     ] }));
     assert!(text.contains("${env:WRITE_KEY_1}") && text.contains("${env:WRITE_KEY_2}"), "{text}");
-    let rudder_customerio::config::SourceConfig::RudderStack(source) = &config.sources[0] else {
+    let crate::config::SourceConfig::RudderStack(source) = &config.sources[0] else {
         panic!("no gateway")
     };
     assert_eq!(source.write_keys[1].name, "b?c");

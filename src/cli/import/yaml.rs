@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use rudder_customerio::config::{ConsentConfig, EventListMode, Mode, ModeConfig, Region, Strategy};
+use crate::config::{ConsentConfig, EventListMode, Mode, ModeConfig, Region, Strategy};
 
 use super::document::Source;
 use super::settings::is_reference;

@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use rudder_customerio::source::Incoming;
+use crate::source::Incoming;
 
 use super::STACK_BYTES;
 use super::lines::Lines;
@@ -109,10 +109,10 @@ fn man(job: &Job, inbox: &Receiver<Part>, outbox: &SyncSender<io::Result<Page>>)
 mod tests {
     use std::sync::Arc;
 
-    use rudder_customerio::config::Config;
-    use rudder_customerio::filter::Filter;
-    use rudder_customerio::mapping::{Mapping, Scripts, Settings};
-    use rudder_customerio::source::Origin;
+    use crate::config::Config;
+    use crate::filter::Filter;
+    use crate::mapping::{Mapping, Mappings, Settings};
+    use crate::source::Origin;
 
     use super::super::page::Format;
     use super::*;
@@ -120,7 +120,7 @@ mod tests {
     fn job() -> Job {
         let script =
             r#". = { "type": "person", "action": "delete", "identifiers": { "id": .userId } }"#;
-        let scripts = Scripts {
+        let scripts = Mappings {
             list_text: String::new(),
             list: vec![("track".into(), vec!["track.vrl".into()])],
             files: vec![("track.vrl".into(), script.into())],

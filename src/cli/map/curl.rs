@@ -1,6 +1,6 @@
 //! A request as a command for a shell. Credentials stay in the environment of whoever runs it.
 
-use rudder_customerio::operation::v1::Request;
+use crate::operation::v1::Request;
 
 /// Writes the command, without a line end.
 pub fn command(base: &str, request: &Request, out: &mut Vec<u8>) {

@@ -3,8 +3,9 @@
 use std::io::{self, BufRead, BufReader, Read};
 
 use bytes::Bytes;
-use rudder_customerio::outcome::{Reason, ReasonCode};
-use rudder_customerio::source::Incoming;
+
+use crate::outcome::{Reason, ReasonCode};
+use crate::source::Incoming;
 
 /// Longest line in bytes: as much as RudderStack's gateway takes in one request.
 pub const MAX_LINE_BYTES: usize = 4_096_000;

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::Utc;
-use rudder_customerio::filter::Filter;
-use rudder_customerio::mapping::Mapping;
-use rudder_customerio::operation::{Operations, v1};
-use rudder_customerio::outcome::{Outcome, OutcomeKind, Reason, ReasonCode};
-use rudder_customerio::source::{Batch, Incoming, Origin};
-use rudder_customerio::stage::{Explained, Fill, Stage, Walked};
 use serde::Serialize;
 
 use super::{Api, curl};
+use crate::filter::Filter;
+use crate::mapping::Mapping;
+use crate::operation::{Operations, v1};
+use crate::outcome::{Outcome, OutcomeKind, Reason, ReasonCode};
+use crate::source::{EventBatch, Incoming, Origin};
+use crate::stage::{Explained, Fill, Stage, Walked};
 
 /// What the crew has to do.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl Job {
     pub fn press(&self) -> Press {
         Press {
             stage: Stage::new(Arc::clone(&self.filter), Arc::clone(&self.mapping), Fill::Nothing),
-            batch: Batch {
+            batch: EventBatch {
                 elements: Vec::new(),
                 set_type: None,
                 origin: self.origin.clone(),
@@ -79,7 +79,7 @@ impl Job {
 /// Maps and prints, on one thread.
 pub struct Press {
     stage: Stage,
-    batch: Batch,
+    batch: EventBatch,
     format: Format,
 }
 
@@ -255,11 +255,11 @@ fn requests(operations: &Operations, api: Option<Api>) -> Result<Vec<v1::Request
 
 #[cfg(test)]
 mod tests {
-    use rudder_customerio::event::Original;
-    use rudder_customerio::event::identity::IdInput;
-    use rudder_customerio::filter::Explanation;
-    use rudder_customerio::operation;
-    use rudder_customerio::stage::Prepared;
+    use crate::event::Original;
+    use crate::event::identity::IdInput;
+    use crate::filter::Explanation;
+    use crate::operation;
+    use crate::stage::Prepared;
     use serde_json::{Value, json};
 
     use super::*;

@@ -3,19 +3,19 @@
 use std::process::ExitCode;
 
 use futures_util::FutureExt;
-use rudder_customerio::config::Config;
-use rudder_customerio::diagnostic::Diagnostic;
-use rudder_customerio::mapping::Scripts;
-use rudder_customerio::outcome::OutcomeKind;
-use rudder_customerio::pipeline::stop::Stop;
-use rudder_customerio::replay::{Replays, Running, Selection};
-use rudder_customerio::sink::{Builder, CustomerIoSink, Drained, SinkHandle};
 use tokio::time::{Duration, interval, sleep};
 
 use super::display::Display;
 use super::failed;
 use crate::cli::exit;
 use crate::cli::output::{self, count};
+use crate::config::Config;
+use crate::diagnostic::Diagnostic;
+use crate::mapping::Mappings;
+use crate::outcome::OutcomeKind;
+use crate::pipeline::stop::Stop;
+use crate::replay::{Replays, Running, Selection};
+use crate::sink::{Builder, CustomerIoSink, Drained, SinkHandle};
 
 /// Pause between two lines about what waits.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -60,8 +60,8 @@ fn builder(config: &Config) -> Result<Builder, Vec<Diagnostic>> {
         return Err(vec![missing.help("add it with `site_id` and `api_key` of the workspace")]);
     };
     let scripts = match &config.mapping.dir {
-        Some(dir) => Scripts::read(dir)?,
-        None => Scripts::built_in(),
+        Some(dir) => Mappings::read(dir)?,
+        None => Mappings::built_in(),
     };
     Ok(Builder::from_config(config, customerio).mappings(scripts))
 }

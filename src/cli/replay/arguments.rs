@@ -2,7 +2,8 @@
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use clap::builder::PossibleValuesParser;
-use rudder_customerio::outcome::OutcomeKind;
+
+use crate::outcome::OutcomeKind;
 
 /// Accepts the reasons that dead letters can have.
 pub fn reasons() -> PossibleValuesParser {

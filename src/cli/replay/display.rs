@@ -6,7 +6,7 @@ use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use rudder_customerio::replay::{Ending, Example, Message, Report};
+use crate::replay::{Ending, Example, Message, Report};
 
 use crate::cli::exit;
 use crate::cli::output::{self, Tone};

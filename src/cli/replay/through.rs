@@ -4,16 +4,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use rudder_customerio::config::Config;
-use rudder_customerio::data_dir::{DataDir, Holder};
-use rudder_customerio::pipeline::stop::Stop;
-use rudder_customerio::replay::Selection;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use super::display::Display;
 use super::failed;
+use crate::config::Config;
+use crate::data_dir::{DataDir, Holder};
+use crate::pipeline::stop::Stop;
+use crate::replay::Selection;
 
 /// The longest line of an answer.
 const MAX_LINE: u64 = 1 << 20;

@@ -3,11 +3,12 @@
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use rudder_customerio::outcome::OutcomeKind;
-use rudder_customerio::pipeline::Pipeline;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval_at};
+
+use crate::outcome::OutcomeKind;
+use crate::pipeline::Pipeline;
 
 /// Pause between two lines; inputs that end within it show none.
 const PAUSE: Duration = Duration::from_secs(1);

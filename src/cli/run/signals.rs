@@ -2,8 +2,8 @@
 
 use std::io;
 
-use rudder_customerio::pipeline::Reloads;
-use rudder_customerio::pipeline::stop::Stopper;
+use crate::pipeline::Reloads;
+use crate::pipeline::stop::Stopper;
 
 /// Every SIGHUP from its making on; there is none on other systems than Unix.
 #[derive(Debug)]

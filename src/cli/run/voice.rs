@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use rudder_customerio::delivery::DeliveryStatus;
-use rudder_customerio::diagnostic::{Diagnostic, Severity};
-use rudder_customerio::outcome::{LedgerSnapshot, OutcomeKind};
-use rudder_customerio::pipeline::Ended;
+use crate::delivery::DeliveryStatus;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::outcome::{LedgerSnapshot, OutcomeKind};
+use crate::pipeline::Ended;
 
 use super::exit;
 use crate::cli::output::{self, Tone, count};

@@ -6,14 +6,14 @@ use super::{InForce, Reread};
 use crate::config::{Changes, Config, MappingConfig};
 use crate::diagnostic::Diagnostic;
 use crate::mapping::reload::accept;
-use crate::mapping::{Mapping, Scripts};
+use crate::mapping::{Mapping, Mappings};
 use crate::operation::grammar::check_root;
 
 /// What a reload can be refused for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::pipeline) enum Part {
     Configuration,
-    Scripts,
+    Mappings,
 }
 
 impl Part {
@@ -21,7 +21,7 @@ impl Part {
     pub(super) fn stage(self) -> &'static str {
         match self {
             Self::Configuration => "configuration",
-            Self::Scripts => "mapping",
+            Self::Mappings => "mapping",
         }
     }
 }
@@ -39,7 +39,7 @@ pub(super) struct Candidate {
     pub(super) changes: Changes,
     /// Warnings of the configuration.
     pub(super) warnings: Vec<Diagnostic>,
-    pub(super) scripts: Scripts,
+    pub(super) scripts: Mappings,
     /// The compiled scripts, if they, their settings, or their folder are not those in force.
     pub(super) mapping: Option<Arc<Mapping>>,
 }
@@ -65,7 +65,7 @@ impl Candidate {
             }
             None => (now.config.clone(), Changes::default(), Vec::new()),
         };
-        let scripts = scripts(&config.mapping).map_err(refused(Part::Scripts))?;
+        let scripts = scripts(&config.mapping).map_err(refused(Part::Mappings))?;
         let settings = &config.mapping.settings;
         let same = *settings == now.config.mapping.settings && scripts.dir == now.scripts.dir;
         let mapping = match same && scripts == now.scripts {
@@ -73,7 +73,7 @@ impl Candidate {
             // Others of their tests are to pass, and change nothing.
             false => {
                 let mapping = accept(&scripts, settings, &check_root);
-                let mapping = mapping.map_err(refused(Part::Scripts))?;
+                let mapping = mapping.map_err(refused(Part::Mappings))?;
                 Some(mapping).filter(|mapping| !same || mapping.hash() != hash).map(Arc::new)
             }
         };
@@ -82,10 +82,10 @@ impl Candidate {
 }
 
 /// Reads the scripts of a configuration.
-pub(in crate::pipeline) fn scripts(config: &MappingConfig) -> Result<Scripts, Vec<Diagnostic>> {
+pub(in crate::pipeline) fn scripts(config: &MappingConfig) -> Result<Mappings, Vec<Diagnostic>> {
     match &config.dir {
-        Some(dir) => Scripts::read(dir),
-        None => Ok(Scripts::built_in()),
+        Some(dir) => Mappings::read(dir),
+        None => Ok(Mappings::built_in()),
     }
 }
 

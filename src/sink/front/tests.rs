@@ -19,7 +19,7 @@ use crate::event::identity::IdInput;
 use crate::operation::{ConflictKeys, Effect, Operation, Operations};
 use crate::outcome::{LedgerSnapshot, Outcome, OutcomeKind, ReasonCode, Tally};
 use crate::sink::rules::Walk;
-use crate::source::{Batch, Incoming, Origin, Receipt, Refused};
+use crate::source::{EventBatch, Incoming, Origin, Receipt, Refused};
 use crate::stage::{Prepared, Walked};
 
 /// Walks by order of the text: `ready`, `drop`, `fail`, `panic`; `meet` waits for another thread.
@@ -49,7 +49,7 @@ impl Snapshot for Script {
 }
 
 impl Walk for Walker {
-    fn walk(&mut self, element: &Incoming, _batch: &Batch) -> Walked {
+    fn walk(&mut self, element: &Incoming, _batch: &EventBatch) -> Walked {
         let text = element.json.clone().unwrap();
         let prepared = |operations| {
             let original = Original { raw: text.clone(), assigned: SmallVec::new() };
@@ -168,11 +168,11 @@ fn event_bytes() -> u64 {
         .bytes()
 }
 
-fn batch(texts: &[&str], first: u64) -> Batch {
+fn batch(texts: &[&str], first: u64) -> EventBatch {
     let element = |(text, position): (&&str, u64)| {
         Incoming::new(Ok(Bytes::copy_from_slice(text.as_bytes())), position)
     };
-    Batch {
+    EventBatch {
         elements: texts.iter().zip(first..).map(element).collect(),
         set_type: None,
         origin: Origin { source: "test".into(), source_type: "web".into() },

@@ -21,7 +21,7 @@ use crate::config::{Ack, HttpConfig};
 use crate::event::at_path::at_path;
 use crate::source::body::{Bodies, Codings, Held, detach, pour_away};
 use crate::source::server::{self, OVERLOAD, Respond};
-use crate::source::{Batch, Health, Incoming, Origin, Submit};
+use crate::source::{EventBatch, Health, Incoming, Origin, Submit};
 
 /// Label of the source and of its metrics.
 const TYPE: &str = "http";
@@ -155,9 +155,9 @@ impl<S: Submit> Receiver<S> {
         elements.map_err(Refusal::Uncut)
     }
 
-    fn batch(&self, elements: Vec<Element>, received_at: DateTime<Utc>) -> Batch {
+    fn batch(&self, elements: Vec<Element>, received_at: DateTime<Utc>) -> EventBatch {
         let elements = elements.into_iter().zip(0..);
-        Batch {
+        EventBatch {
             elements: elements.map(|(json, position)| Incoming::new(json, position)).collect(),
             set_type: None,
             origin: self.origin.clone(),

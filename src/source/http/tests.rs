@@ -11,12 +11,12 @@ use tokio::sync::Notify;
 use super::*;
 use crate::config::Ack;
 use crate::source::submit::Acknowledged;
-use crate::source::{Batch, Incoming, Refused, Summary};
+use crate::source::{EventBatch, Incoming, Refused, Summary};
 
 /// Keeps what was submitted and answers as told.
 #[derive(Clone, Debug, Default)]
 struct Recorder {
-    batches: Arc<Mutex<Vec<Batch>>>,
+    batches: Arc<Mutex<Vec<EventBatch>>>,
     /// What the next submissions are refused with, last first.
     refuse: Arc<Mutex<Vec<Refused>>>,
     hold: Option<Arc<Notify>>,
@@ -25,7 +25,7 @@ struct Recorder {
 impl Submit for Recorder {
     async fn submit(
         &self,
-        batch: Batch,
+        batch: EventBatch,
         by: &'static str,
         wait: Duration,
         _: Ack,

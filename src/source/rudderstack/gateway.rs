@@ -24,7 +24,7 @@ use crate::config::{Ack, IpNetwork, RudderStackConfig};
 use crate::event::split::{Shape, Unsplit, split};
 use crate::source::body::{Bodies, Codings, Held, detach};
 use crate::source::server::{self, OVERLOAD, Respond};
-use crate::source::{Batch, Health, Incoming, Submit};
+use crate::source::{EventBatch, Health, Incoming, Submit};
 
 /// Label of the metrics.
 const TYPE: &str = "rudderstack";
@@ -244,7 +244,7 @@ impl<S: Submit> Gateway<S> {
         held: Option<Held>,
     ) -> Result<(), Refusal> {
         let elements = events.into_iter().zip(0..);
-        let batch = Batch {
+        let batch = EventBatch {
             elements: elements.map(|(json, position)| Incoming::new(Ok(json), position)).collect(),
             set_type,
             origin: source.origin.clone(),
@@ -309,7 +309,7 @@ mod tests {
     impl Submit for Nobody {
         async fn submit(
             &self,
-            _: Batch,
+            _: EventBatch,
             _: &'static str,
             _: Duration,
             _: Ack,

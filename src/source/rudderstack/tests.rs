@@ -14,12 +14,12 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::config::{Ack, WriteKey};
 use crate::source::submit::Acknowledged;
-use crate::source::{Batch, Refused, Summary};
+use crate::source::{EventBatch, Refused, Summary};
 
 /// Keeps what was submitted and answers as told.
 #[derive(Clone, Debug, Default)]
 struct Recorder {
-    batches: Arc<Mutex<Vec<Batch>>>,
+    batches: Arc<Mutex<Vec<EventBatch>>>,
     refuse: Option<Refused>,
     refuse_later: Option<Refused>,
     hold: Option<Arc<Notify>>,
@@ -29,7 +29,7 @@ struct Recorder {
 impl Submit for Recorder {
     async fn submit(
         &self,
-        batch: Batch,
+        batch: EventBatch,
         by: &'static str,
         wait: Duration,
         ack: Ack,
@@ -142,12 +142,12 @@ impl Running {
         self.send("POST", target, &[AUTH], body.as_bytes()).await
     }
 
-    fn taken(&self) -> Vec<Batch> {
+    fn taken(&self) -> Vec<EventBatch> {
         std::mem::take(&mut *self.recorder.batches.lock().unwrap())
     }
 
     /// Takes the one batch that was submitted, and its events as JSON.
-    fn one(&self) -> (Batch, Vec<Value>) {
+    fn one(&self) -> (EventBatch, Vec<Value>) {
         let mut batches = self.taken();
         assert_eq!(batches.len(), 1);
         let batch = batches.remove(0);

@@ -22,7 +22,7 @@ use super::unpack::{Encoding, unpack};
 use crate::config::{Ack, VectorConfig};
 use crate::source::server::count_error;
 use crate::source::submit::Acknowledged;
-use crate::source::{Batch, Health, Incoming, Origin, Submit};
+use crate::source::{EventBatch, Health, Incoming, Origin, Submit};
 
 /// Label of the metrics, and of the events' origin.
 pub const TYPE: &str = "vector";
@@ -177,7 +177,7 @@ impl<S: Submit> Service<S> {
         if elements.is_empty() {
             return Ok(None);
         }
-        let batch = Batch {
+        let batch = EventBatch {
             elements,
             set_type: None,
             origin: Origin { source: TYPE.into(), source_type: "".into() },

@@ -18,12 +18,12 @@ use super::proto::{bytes, field, log, request, varint};
 use crate::config::{Ack, VectorConfig};
 use crate::outcome::ReasonCode;
 use crate::source::submit::Acknowledged;
-use crate::source::{Batch, Refused, Submit, Summary};
+use crate::source::{EventBatch, Refused, Submit, Summary};
 
 /// Keeps what was submitted and answers as told.
 #[derive(Clone, Default)]
 pub(super) struct Recorder {
-    batches: Arc<Mutex<Vec<Batch>>>,
+    batches: Arc<Mutex<Vec<EventBatch>>>,
     refuse: Arc<Mutex<Option<Refused>>>,
     refuse_later: Option<Refused>,
     pub(super) hold: Option<Arc<Notify>>,
@@ -32,7 +32,7 @@ pub(super) struct Recorder {
 impl Submit for Recorder {
     async fn submit(
         &self,
-        batch: Batch,
+        batch: EventBatch,
         by: &'static str,
         wait: Duration,
         _: Ack,
@@ -63,7 +63,7 @@ impl Recorder {
     pub(super) fn texts(&self) -> Vec<Vec<Result<String, ReasonCode>>> {
         let text = |json: &Bytes| String::from_utf8(json.to_vec()).unwrap();
         let batches = self.batches.lock().unwrap();
-        let elements = |batch: &Batch| {
+        let elements = |batch: &EventBatch| {
             let elements = batch.elements.iter();
             elements.map(|e| e.json.as_ref().map(text).map_err(|reason| reason.code)).collect()
         };
