@@ -408,7 +408,7 @@ impl SinkHandle {
     /// ```
     /// # use rudder_customerio::{sink::SinkHandle, source::{EventBatch, Refused}};
     /// # async fn example(handle: SinkHandle) -> Result<(), Refused> {
-    /// let event = EventBatch::from(r#"{"type":"page","userId":"u-1"}"#).source("shop");
+    /// let event = EventBatch::from(r#"{"type":"page","userId":"u-1","name":"Home"}"#).source("shop");
     /// let receipt = handle.submit(event).await?;
     /// let summary = receipt.settled().await?;
     /// assert_eq!(summary.received, 1);

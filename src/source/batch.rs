@@ -69,7 +69,7 @@ impl Incoming {
 /// let one = EventBatch::from(r#"{"type":"track","userId":"u-1","event":"Signed Up"}"#);
 /// assert_eq!(one.len(), 1);
 ///
-/// let ndjson = "{\"type\":\"page\",\"userId\":\"u-1\"}\n{\"type\":\"page\",\"userId\":\"u-2\"}\n";
+/// let ndjson = "{\"type\":\"alias\",\"userId\":\"u-1\"}\n{\"type\":\"alias\",\"userId\":\"u-2\"}\n";
 /// let mut many: EventBatch = ndjson.lines().collect();
 /// many.push(json!({ "type": "identify", "userId": "u-3", "traits": { "plan": "pro" } }));
 /// let many = many.source("orders").source_type("web").client_ip("192.0.2.1");

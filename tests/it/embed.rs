@@ -90,8 +90,11 @@ fn the_example_delivers_by_stream_and_receipt_and_leaves_nothing_behind() {
 fn the_example_takes_the_events_of_a_file_and_tells_where_it_broke_off() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("events.ndjson");
-    std::fs::write(&file, b"{\"type\":\"page\",\"userId\":\"u\"}\n\xff\n{\"type\":\"page\"}\n")
-        .unwrap();
+    std::fs::write(
+        &file,
+        b"{\"type\":\"page\",\"userId\":\"u\",\"name\":\"Home\"}\n\xff\n{\"type\":\"page\"}\n",
+    )
+    .unwrap();
     let output = run(dir.path(), &[file.as_os_str()]);
     let said = text(&output.stdout);
     assert!(output.status.success(), "{said}");
@@ -142,7 +145,7 @@ async fn alone_in_the_process() {
     customerio.extra_roots = vec![root];
     let data = dir.path().join("data");
     let sink = CustomerIoSink::builder(customerio).data_dir(data).build().await.unwrap();
-    let events = [r#"{"type":"page","userId":"u-1"}"#, "no event"];
+    let events = [r#"{"type":"page","userId":"u-1","name":"Home"}"#, "no event"];
     let summary = sink.run(stream::iter(events)).await.unwrap();
     assert_eq!((summary.delivered, summary.malformed), (1, 1));
 

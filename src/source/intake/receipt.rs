@@ -108,7 +108,7 @@ impl fmt::Display for Summary {
 ///
 /// ```no_run
 /// # async fn example(handle: rudder_customerio::sink::SinkHandle) -> Result<(), rudder_customerio::source::Refused> {
-/// let mut receipt = handle.submit(r#"{"type":"page","userId":"u-1"}"#).await?;
+/// let mut receipt = handle.submit(r#"{"type":"page","userId":"u-1","name":"Home"}"#).await?;
 /// // Now the events survive a crash, and their origin may forget them.
 /// receipt.buffered().await?;
 /// // Now they have reached Customer.io, or ended otherwise.
