@@ -439,6 +439,34 @@ mod tests {
         intake.submit(batch(1, 1), Duration::ZERO).await.unwrap();
     }
 
+    fn poll(intake: &Intake) -> Poll<Result<(), Refused>> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        intake.poll_room(&mut RoomWait::default(), &mut cx)
+    }
+
+    #[tokio::test]
+    async fn what_is_let_in_beyond_the_budget_is_paid_before_anybody_has_room() {
+        let (intake, mut jobs) = Intake::channel(COST);
+        for position in 0..2 {
+            intake.enter_now(batch(position, SIZE), Answer::pair().0).unwrap();
+        }
+        assert!(poll(&intake).is_pending());
+        drop(jobs.recv().await);
+        assert!(poll(&intake).is_pending(), "the first one's share goes to the second");
+        assert!(intake.submit(batch(2, 1), Duration::ZERO).await.is_err());
+        drop(jobs.recv().await);
+        assert_eq!(poll(&intake), Poll::Ready(Ok(())));
+    }
+
+    #[tokio::test]
+    async fn empty_batches_use_up_the_budget_too() {
+        let (intake, _jobs) = Intake::channel(2 * BATCH_OVERHEAD);
+        for _ in 0..2 {
+            intake.submit(EventBatch::new(), Duration::ZERO).await.unwrap();
+        }
+        assert!(intake.submit(EventBatch::new(), Duration::ZERO).await.is_err());
+    }
+
     #[tokio::test]
     async fn closing_refuses_those_who_wait_and_ends_the_queue_after_its_content() {
         let (intake, mut jobs) = Intake::channel(COST);

@@ -79,7 +79,8 @@ async fn closing_ends_a_run_whose_stream_is_silent() {
     let mut run = Box::pin(sink.run(stream::pending::<EventBatch>()));
     assert!((&mut run).now_or_never().is_none());
     sink.handle().intake().close();
-    assert_eq!(run.await, Err(Refused::Closed));
+    let ended = tokio::time::timeout(Duration::from_secs(60), run).await;
+    assert_eq!(ended.expect("it waits for the stream"), Err(Refused::Closed));
 }
 
 #[tokio::test]
