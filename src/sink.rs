@@ -335,7 +335,8 @@ impl CustomerIoSink {
         self.drain_until(tokio::time::sleep(timeout)).await
     }
 
-    /// As [`CustomerIoSink::drain`], with any event as the end of patience.
+    /// As [`CustomerIoSink::drain`], with any event as the end of patience, such as a second
+    /// signal.
     pub async fn drain_until(self, enough: impl Future<Output = ()>) -> Drained {
         self.drain_and_flush(enough, FLUSH_PATIENCE).await
     }

@@ -23,6 +23,29 @@ use crate::source::intake::DEFAULT_BUDGET;
 pub const BUFFER_DIR: &str = "buffer";
 
 /// Settings of a sink that is not started yet; each has the configuration's default.
+///
+/// ```no_run
+/// use rudder_customerio::config::{BufferConfig, Config, ConsentConfig, CustomerIoConfig, Mode};
+/// use rudder_customerio::sink::CustomerIoSink;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let consent =
+///     ConsentConfig { onetrust_categories: vec!["C0004".into()], ..ConsentConfig::default() };
+/// // SDKs in browsers send to Customer.io themselves.
+/// let mut filter = Config::default().filter;
+/// filter.mode.by_source_type = vec![("web".into(), Mode::Device)];
+///
+/// let sink = CustomerIoSink::builder(CustomerIoConfig::new("site id", "API key"))
+///     .consent(consent)
+///     .filter(filter)
+///     // A host that keeps its events until they are delivered needs no disk for them.
+///     .buffer(BufferConfig::memory())
+///     .data_dir("/var/lib/router/customerio")
+///     .build()
+///     .await?;
+/// # drop(sink);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct Builder {
@@ -140,7 +163,13 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Diagnostics of the scripts, of the data directory, and of the connection's settings.
+    /// Diagnostics of the scripts, of the data directory, and of the connection's settings; one
+    /// when there is no `customerio` section, or no tokio runtime to build in. As an error they
+    /// show in full what is wrong and what to do.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is started when the future is dropped. The data directory is free a moment later.
     pub async fn build(self) -> Result<CustomerIoSink, Diagnostics> {
         Ok(self.parts_with_workers().await?.start()?)
     }
