@@ -228,6 +228,24 @@ fn a_variable_is_taken_as_vector_takes_it() {
     }
 }
 
+#[test]
+fn the_readme_has_a_command_for_each_recipe_and_the_variables_that_it_needs() {
+    let readme = read("README.md");
+    let part = readme.split("### Or put it behind a pipeline").nth(1).unwrap();
+    let part = part.split("\n### ").next().unwrap();
+    let exports: Vec<_> = part.lines().filter_map(|line| line.strip_prefix("export ")).collect();
+    let words = exports.iter().flat_map(|line| line.split(' '));
+    let set: Vec<_> = words.filter_map(|word| word.split_once('=')).collect();
+    for name in NAMES {
+        assert!(part.contains(&format!("vector --config config/vector/{name}.yaml`")), "{name}");
+        let recipe = Recipe::load(name, &set);
+        assert_eq!(recipe.at("/data_dir"), "$(mktemp", "{name} keeps nothing of another try");
+    }
+    assert!(part.contains("rudder-customerio -c config/behind-vector.yaml run"));
+    let sandbox = our_side()["customerio"]["endpoint"].as_str().unwrap().to_owned();
+    assert!(part.contains(&format!("`CUSTOMERIO_URL={sandbox} vector ")));
+}
+
 /// Events that Vector could mistake for its own.
 const PECULIAR: [&str; 3] = [
     r#"{"type":"track","messageId":"m-1","userId":"u-1","event":"A","host":"of the event","message":"m","file":7,"timestamp":null,"metadata":{"dropped":1}}"#,

@@ -267,13 +267,13 @@ pub fn interpolate(text: &str, variables: &BTreeMap<&str, &str>) -> String {
     whole
 }
 
-/// Takes the `#` away from the options in comments.
+/// Takes the `#` away from the options in comments; those at a line's begin are the head's prose.
 pub fn with_comments_as_options(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let indent = &line[..line.len() - line.trim_start().len()];
         let Some(rest) = line.trim_start().strip_prefix("# ") else { return line.to_owned() };
         let is_option = rest.trim_start().split_once(':').is_some_and(|(key, value)| {
-            !key.is_empty()
+            !(key.is_empty() || indent.is_empty())
                 && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
                 && (value.is_empty() || value.starts_with(' '))
         });
