@@ -174,7 +174,36 @@ fn the_direct_recipe_has_the_scripts_of_the_mapping() {
     assert!(batch["max_events"].as_u64() <= Some(1000), "{batch}");
 }
 
-/// The parts of the configuration beside the recipes that they must agree with.
+#[test]
+fn scripts_see_in_vector_the_settings_that_they_see_with_us() {
+    let recipe = Recipe::load("direct", &SECRETS);
+    let flow = remap::flow(&recipe, "lines", from_file(&PECULIAR));
+    let annotated = remap::yaml(&read("config/rudder-customerio.yaml"));
+    for event in &flow["by_type.track"] {
+        let seen = remap::json(&event.metadata);
+        assert_eq!(seen["customerio"], annotated["mapping"]["settings"]);
+    }
+    assert_eq!(flow["by_type.track"].len(), 2);
+}
+
+#[test]
+fn init_writes_the_recipes_where_their_paths_are_right() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run_with_input(&["init", dir.path().to_str().unwrap()], b"");
+    assert_eq!(output.status.code(), Some(0));
+    for name in NAMES {
+        let path = dir.path().join(format!("config/vector/{name}.yaml"));
+        assert_eq!(fs::read_to_string(path).unwrap(), recipe::text(name));
+        for component in Recipe::load(name, &SECRETS).components() {
+            for file in component.texts("files") {
+                assert!(dir.path().join(&file).is_file(), "{file}");
+            }
+        }
+    }
+    assert!(dir.path().join("config/behind-vector.yaml").is_file());
+}
+
+/// Our side of the recipes.
 fn our_side() -> Value {
     remap::yaml(&read("config/behind-vector.yaml"))
 }
@@ -482,6 +511,7 @@ async fn our_side_takes_what_vector_posts() {
         ("127.0.0.1:6000", grpc.to_string()),
         ("127.0.0.1:8081", listen.to_string()),
         ("http://127.0.0.1:8090", sandbox.base_url()),
+        ("region: us", "region: us\n  merge_settle: 10ms".to_owned()),
     ] {
         assert!(config.contains(from), "{from}");
         config = config.replace(from, &to);
