@@ -16,10 +16,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use self::coding::Coding;
-use self::room::Room;
 
 pub use self::coding::Codings;
-pub use self::room::Held;
+pub use self::room::{Held, Room};
 
 /// What the bodies of all requests together may hold before the pipeline takes them, in bytes.
 const ALL_BODIES: usize = 64 * 1024 * 1024;
@@ -187,7 +186,11 @@ pub async fn pour_away<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
     pour(body, REST).await;
 }
 
-async fn pour<B: Body<Data = Bytes> + Unpin>(body: &mut B, (mut rest, time): (usize, Duration)) {
+/// As [`pour_away`], with bounds of one's own.
+pub async fn pour<B>(body: &mut B, (mut rest, time): (usize, Duration))
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let pouring = async {
         while let Some(Ok(frame)) = body.frame().await {
             let read = frame.data_ref().map_or(0, Bytes::len);
