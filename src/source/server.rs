@@ -277,3 +277,6 @@ impl<R: Respond> Connection<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -260,7 +260,9 @@ fn with_ack_delivered_a_sender_that_hung_up_comes_back_for_the_end_of_its_events
     let repeats = [begin("early"), begin("early"), begin("other")];
     buffered(6);
     admin("/resume");
-    repeats.map(end);
+    for repeat in repeats {
+        end(repeat);
+    }
     assert_eq!(stack.settled()["received"], 6);
     end(begin("late"));
     assert_eq!(stack.ledger()["received"], 6, "of which it was not told yet");

@@ -93,7 +93,7 @@ fn without_file_descriptors_nothing_ends_and_it_goes_on_when_there_are_some() {
     start_again(&mut fort.stack, "ulimit -n 128");
     // The connections of the administrator are not those of the sources.
     let taken: Vec<_> = (0..200).map(|_| connect(fort.stack.admin)).collect();
-    let waiting: Vec<_> = fort.listeners().map(|listener| open(listener, 10)).into();
+    let waiting: Vec<_> = fort.listeners().iter().flat_map(|at| open(*at, 30)).collect();
     eventually("no descriptor is left", || fort.stack.run.said().contains("not accepted"));
     let told = || fort.stack.run.said().matches("Connections were not accepted").count();
     assert!(told() <= 3, "each listener tells once a minute");
