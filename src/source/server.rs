@@ -8,6 +8,7 @@ mod alarm;
 mod listening;
 mod places;
 mod prompt;
+mod upload;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -39,6 +40,7 @@ use crate::telemetry::names;
 
 pub(in crate::source) use self::alarm::Alarm;
 pub use self::listening::{Kind, Listening};
+pub use self::upload::Upload;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -57,7 +59,7 @@ pub trait Respond: Send + Sync + 'static {
     /// Answers a request of the peer with this address.
     fn respond(
         &self,
-        request: Request<Incoming>,
+        request: Request<Upload>,
         peer: IpAddr,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
@@ -233,8 +235,9 @@ impl<R: Respond> Connection<R> {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let service = service_fn(|request| {
-            let (respond, begun) = (Arc::clone(&self.respond), place.begin());
+        let service = service_fn(|request: Request<Incoming>| {
+            let (respond, begun) = (Arc::clone(&self.respond), Arc::new(place.begin()));
+            let request = request.map(|body| Upload::new(body, Arc::clone(&begun)));
             async move {
                 let answer = respond.respond(request, peer).await;
                 drop(begun);
@@ -252,7 +255,7 @@ impl<R: Respond> Connection<R> {
                 ended = connection.as_mut() => break ended,
                 _ = stop.wait_for(|stop| *stop), if !ending => true,
                 () = place.needed() => {
-                    if place.rests_after().is_some() {
+                    if !place.is_awaited() {
                         break Ok(());
                     }
                     true

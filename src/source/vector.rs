@@ -36,11 +36,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 
 use self::answer::Reply;
 use self::service::Service;
-use super::server::{Kind, Limits, Listening, Respond};
+use super::server::{Kind, Limits, Listening, Respond, Upload};
 use super::{Health, Submit};
 use crate::config::VectorConfig;
 
@@ -70,7 +69,7 @@ impl<S: Submit> Respond for Service<S> {
 
     type Body = Reply;
 
-    async fn respond(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Reply> {
+    async fn respond(&self, request: Request<Upload>, peer: IpAddr) -> Response<Reply> {
         self.answer(request, peer).await
     }
 }

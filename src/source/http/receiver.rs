@@ -20,7 +20,7 @@ use crate::config::{Ack, HttpConfig};
 use crate::event::at_path::at_path;
 use crate::source::body::{Bodies, Codings, Held, detach, pour_away};
 use crate::source::repeats::{Fingerprint, Repeats, fingerprint};
-use crate::source::server::{self, Alarm, OVERLOAD, Respond};
+use crate::source::server::{self, Alarm, OVERLOAD, Respond, Upload};
 use crate::source::submit::Acknowledged;
 use crate::source::{EventBatch, Health, Incoming, Origin, Submit};
 
@@ -56,7 +56,7 @@ impl<S: Submit> Respond for Receiver<S> {
     const TYPE: &'static str = TYPE;
     type Body = Full<Bytes>;
 
-    async fn respond(&self, request: Request<hyper::body::Incoming>, peer: IpAddr) -> Answer {
+    async fn respond(&self, request: Request<Upload>, peer: IpAddr) -> Answer {
         self.answer(request, peer).await
     }
 }

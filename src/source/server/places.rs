@@ -1,11 +1,13 @@
 //! How many connections may be open, and which of them makes place for a new one.
 //!
 //! File descriptors and memory belong to the process, so the bound is for all listeners together. When
-//! it is reached, a new connection takes the place of the one that rests longest: who opens connections
-//! and says nothing, or half of a head, keeps nobody else out. One with a request in work stays.
+//! it is reached, a new connection takes the place of the one that waits longest for its client: for a
+//! request, the rest of its head, or of its body. So who opens connections and says nothing, or never
+//! enough, keeps nobody else out. One whose request has arrived stays.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,17 +37,9 @@ pub(in crate::source) struct Places {
 #[derive(Debug, Default)]
 struct Open {
     connections: usize,
-    /// Those without a request in work, the one that rests longest first.
-    resting: BTreeMap<u64, Arc<Notify>>,
+    /// Those that wait for their client, the one that does so longest first.
+    waiting: BTreeMap<u64, Arc<Notify>>,
     next: u64,
-}
-
-impl Open {
-    fn rest(&mut self, leave: &Arc<Notify>) -> u64 {
-        self.next += 1;
-        self.resting.insert(self.next, Arc::clone(leave));
-        self.next
-    }
 }
 
 impl Places {
@@ -72,14 +66,15 @@ impl Places {
             return None;
         }
         open.connections += 1;
-        let leave = Arc::default();
-        let work = Mutex::new(Work { begun: 0, in_work: 0, rests: open.rest(&leave) });
-        Some(Place { places: self, work, leave })
+        drop(open);
+        let place = Place { places: self, work: Mutex::default(), leave: Arc::default() };
+        place.change(|_| {});
+        Some(place)
     }
 
-    /// Asks the connection that rests longest to leave.
+    /// Asks the connection that waits longest for its client to leave.
     pub(super) fn dismiss(&self) {
-        if let Some((_, leave)) = self.open().resting.pop_first() {
+        if let Some((_, leave)) = self.open().waiting.pop_first() {
             leave.notify_one();
         }
     }
@@ -97,35 +92,42 @@ pub(super) struct Place {
     leave: Arc<Notify>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Work {
     begun: u64,
     in_work: usize,
-    /// Its number among those that rest; of use only while none is in work.
-    rests: u64,
+    /// Of those in work, how many have arrived.
+    arrived: usize,
+    /// Its number among those that wait for their client.
+    waits: Option<u64>,
 }
 
 /// A request in work; over when dropped.
 #[derive(Debug)]
-pub(super) struct Begun(Arc<Place>);
+pub(super) struct Begun {
+    place: Arc<Place>,
+    arrived: AtomicBool,
+}
 
 impl Place {
     /// Counts a request.
     pub(super) fn begin(self: &Arc<Self>) -> Begun {
-        let mut work = self.work();
-        work.begun += 1;
-        work.in_work += 1;
-        if work.in_work == 1 {
-            self.places.open().resting.remove(&work.rests);
-        }
-        drop(work);
-        Begun(Arc::clone(self))
+        self.change(|work| {
+            work.begun += 1;
+            work.in_work += 1;
+        });
+        Begun { place: Arc::clone(self), arrived: AtomicBool::new(false) }
     }
 
     /// After how many requests the connection rests; `None` while one is in work.
     pub(super) fn rests_after(&self) -> Option<u64> {
         let work = self.work();
         (work.in_work == 0).then_some(work.begun)
+    }
+
+    /// Tells whether a client waits for the answer to what it has sent.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.work().arrived > 0
     }
 
     /// Waits until another connection needs the place.
@@ -137,27 +139,53 @@ impl Place {
         self.leave.notified().await;
     }
 
+    fn change(&self, change: impl FnOnce(&mut Work)) {
+        let mut work = self.work();
+        change(&mut work);
+        let mut open = self.places.open();
+        if let Some(before) = work.waits.take() {
+            open.waiting.remove(&before);
+        }
+        if work.arrived == 0 {
+            open.next += 1;
+            let now = open.next;
+            work.waits = Some(now);
+            open.waiting.insert(now, Arc::clone(&self.leave));
+        }
+    }
+
     fn work(&self) -> MutexGuard<'_, Work> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Begun {
+    /// Notes that all of the request is there.
+    pub(super) fn arrived(&self) {
+        if !self.arrived.swap(true, Ordering::SeqCst) {
+            self.place.change(|work| work.arrived += 1);
+        }
+    }
+}
+
 impl Drop for Begun {
     fn drop(&mut self) {
-        let mut work = self.0.work();
-        work.in_work -= 1;
-        if work.in_work == 0 {
-            work.rests = self.0.places.open().rest(&self.0.leave);
-        }
+        let arrived = usize::from(*self.arrived.get_mut());
+        self.place.change(|work| {
+            work.in_work -= 1;
+            work.arrived -= arrived;
+        });
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let rests = self.work().rests;
+        let waits = self.work().waits.take();
         let mut open = self.places.open();
         open.connections -= 1;
-        open.resting.remove(&rests);
+        if let Some(waits) = waits {
+            open.waiting.remove(&waits);
+        }
         drop(open);
         self.places.freed.notify_one();
     }
@@ -187,15 +215,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_rests_longest_makes_place_and_who_works_stays() {
+    async fn who_waits_longest_for_its_client_makes_place_and_who_is_awaited_stays() {
         let places = places(3);
         let [first, second, third] =
             [places.take().await, places.take().await, places.take().await];
         let begun = first.begin();
+        begun.arrived();
         drop(third.begin());
         let mut fourth = Box::pin(places.take());
         assert!((&mut fourth).now_or_never().is_none());
-        assert!(second.needed().now_or_never().is_some(), "the second rests longest");
+        assert!(second.needed().now_or_never().is_some(), "the second waits longest");
         assert!(third.needed().now_or_never().is_none());
         assert!(first.needed().now_or_never().is_none());
         drop(second);
@@ -205,7 +234,25 @@ mod tests {
         assert!(third.needed().now_or_never().is_some());
         drop((first, third, fourth));
         let open = places.open();
-        assert_eq!((open.connections, open.resting.len()), (0, 0));
+        assert_eq!((open.connections, open.waiting.len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn who_still_sends_makes_place_too() {
+        let places = places(3);
+        let [first, second, third] =
+            [places.take().await, places.take().await, places.take().await];
+        let [one, other, more] = [first.begin(), first.begin(), second.begin()];
+        places.dismiss();
+        assert!(third.needed().now_or_never().is_some(), "nothing came since");
+        other.arrived();
+        places.dismiss();
+        assert!(second.needed().now_or_never().is_some(), "of the first a request has arrived");
+        assert!(first.is_awaited() && !second.is_awaited());
+        drop(other);
+        places.dismiss();
+        assert!(first.needed().now_or_never().is_some(), "the other is answered");
+        drop((one, more));
     }
 
     #[tokio::test]
@@ -214,7 +261,8 @@ mod tests {
         let (one, other) = (places.take().await, places.take().await);
         let newcomer = tokio::spawn(places.take());
         one.needed().await;
-        let _begun = one.begin();
+        let begun = one.begin();
+        begun.arrived();
         other.needed().await;
         drop(other);
         newcomer.await.unwrap();

@@ -29,7 +29,7 @@ impl Respond for Slow {
     const TYPE: &'static str = "slow";
     type Body = Full<Bytes>;
 
-    async fn respond(&self, request: Request<Incoming>, _: IpAddr) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: Request<Upload>, _: IpAddr) -> Response<Full<Bytes>> {
         let mut left = Left(Some(Arc::clone(&self.left)));
         // A body that breaks off is one as well.
         drop(request.into_body().collect().await);
@@ -115,6 +115,22 @@ async fn the_silent_make_place_for_who_speaks_and_requests_in_work_are_answered(
     assert!(rest(good).await.ends_with("done"));
     // Of the silent the first ones had to go.
     for first in silent.drain(..9) {
+        assert_eq!(rest(first).await, "");
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_never_end_make_place_for_whole_requests() {
+    let running = start(places(4));
+    let begun = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{";
+    let mut slow = Vec::new();
+    for _ in 0..8 {
+        slow.push(running.connect(begun).await);
+    }
+    let good = running.ask().await;
+    running.slow.answer.notify_one();
+    assert!(rest(good).await.ends_with("done"));
+    for first in slow.drain(..5) {
         assert_eq!(rest(first).await, "");
     }
 }

@@ -111,7 +111,7 @@ impl Refusal {
                 "the events are stored, but not delivered yet; repeat to wait on, or set `ack: buffered`"
             }
             Self::NoRoom => {
-                "the requests in work hold too much memory; repeat later, or lower \
+                "too many requests are in work, or they hold too much memory; repeat later, or lower \
                  `request.concurrency` of the sink"
             }
             Self::Slow => "the message did not arrive in time; repeat it",

@@ -31,6 +31,9 @@ pub const TYPE: &str = "vector";
 /// one cannot need more.
 const ALL_REQUESTS: usize = 64 * 1024 * 1024;
 
+/// Requests that may be in work at once.
+const MAX_REQUESTS: usize = 10_000;
+
 /// Requests that are decompressed and decoded at once; others wait.
 const UNPACKING: usize = 4;
 
@@ -53,6 +56,7 @@ struct Shared {
     ack: Ack,
     max: usize,
     room: Arc<Room>,
+    requests: Semaphore,
     unpacking: Arc<Semaphore>,
     repeats: Repeats,
     health: Health,
@@ -72,6 +76,7 @@ impl<S: Submit> Service<S> {
             ack: config.ack,
             max,
             room,
+            requests: Semaphore::new(MAX_REQUESTS),
             unpacking: Arc::new(Semaphore::new(UNPACKING)),
             repeats: Repeats::default(),
             health,
@@ -116,6 +121,7 @@ impl<S: Submit> Service<S> {
     {
         const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
         let shared = &self.shared;
+        let _in_work = shared.requests.try_acquire().map_err(|_| Refusal::NoRoom)?;
         let encoding = Encoding::of(headers.get(GRPC_ENCODING))?;
         let mut held = Held::nothing(&shared.room, peer);
         let message = message::read(body, shared.max, PATIENCE, &mut held).await?;
@@ -257,4 +263,52 @@ async fn blocking<T: Send + 'static>(
         error!(%failed, "A request could not be decoded.");
         Refusal::Internal
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::source::Refused;
+
+    #[derive(Clone)]
+    struct Nobody;
+
+    impl Submit for Nobody {
+        async fn submit(
+            &self,
+            _: EventBatch,
+            _: &'static str,
+            _: Duration,
+            _: Ack,
+        ) -> Result<Acknowledged, Refused> {
+            panic!("nothing may be submitted");
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_beyond_the_bound_may_come_again_and_health_is_told() {
+        let config = VectorConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            event_path: None,
+            ack: Ack::Buffered,
+            max_body: 1000,
+            tls: None,
+        };
+        let service = Service::new(&config, Arc::new(|| true), Nobody);
+        let ask = |path: &str| {
+            let request = Request::post(path)
+                .version(Version::HTTP_2)
+                .header(CONTENT_TYPE, "application/grpc")
+                .body(Full::new(Bytes::from_static(&[0; 5])));
+            service.answer(request.unwrap(), IpAddr::from([127, 0, 0, 1]))
+        };
+        let push = "/vector.Vector/PushEvents";
+        assert!(ask(push).await.headers().get("grpc-status").is_none());
+        assert_eq!(service.shared.requests.forget_permits(MAX_REQUESTS), MAX_REQUESTS);
+        assert_eq!(ask(push).await.headers()["grpc-status"], "14");
+        let health = ask("/vector.Vector/HealthCheck").await;
+        assert!(health.headers().get("grpc-status").is_none());
+    }
 }
