@@ -34,8 +34,9 @@ const WAIT: Duration = Duration::from_secs(50);
 /// How long an end that nobody was told is kept. Senders that repeat at all come again within minutes.
 const KEEP: Duration = Duration::from_secs(600);
 
-/// Requests that are remembered at most after their end.
-const MOST: usize = 10_000;
+/// Requests that are remembered at most. One beyond is stored again if it is repeated: an outage may
+/// last, and senders need not wait for it.
+const MOST: usize = 100_000;
 
 /// What identifies the bytes of a request.
 pub type Fingerprint = [u8; 32];
@@ -50,6 +51,7 @@ pub struct Repeats {
     taken: Arc<Mutex<HashMap<Fingerprint, Arc<Taken>>>>,
     wait: Duration,
     keep: Duration,
+    most: usize,
 }
 
 struct Taken {
@@ -59,7 +61,7 @@ struct Taken {
 
 impl Default for Repeats {
     fn default() -> Self {
-        Self { taken: Arc::default(), wait: WAIT, keep: KEEP }
+        Self { taken: Arc::default(), wait: WAIT, keep: KEEP, most: MOST }
     }
 }
 
@@ -90,7 +92,7 @@ impl Repeats {
     ///
     /// # Cancel safety
     ///
-    /// Once `take` is done the request is remembered, also when the future is dropped.
+    /// Once `take` is done the request is remembered, if there is room, also when the future is dropped.
     pub async fn once<R>(
         &self,
         request: Fingerprint,
@@ -121,12 +123,18 @@ impl Repeats {
 
     fn remember(&self, request: Fingerprint, end: Acknowledged) -> Arc<Taken> {
         let taken = Arc::new(Taken { end: end.shared(), told: Notify::new() });
-        self.taken().insert(request, Arc::clone(&taken));
+        {
+            let mut all = self.taken();
+            if all.len() >= self.most {
+                return taken;
+            }
+            all.insert(request, Arc::clone(&taken));
+        }
         let (repeats, remembered) = (self.clone(), Arc::clone(&taken));
         tokio::spawn(async move {
             let ended = remembered.end.clone().await;
             // What was not stored after all has to be handed in again.
-            if ended.is_ok() && repeats.taken().len() <= MOST {
+            if ended.is_ok() {
                 // Told or not, it is over.
                 drop(timeout(repeats.keep, remembered.told.notified()).await);
             }
@@ -237,6 +245,15 @@ mod tests {
             repeats.once(ONE, ready(Err(Refusal::Refused(Refused::Closed)))).await,
             Err(refused)
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_not_remembered_has_its_end_all_the_same() {
+        let repeats = Repeats { most: 0, ..Repeats::default() };
+        let (end, take) = new();
+        end.send(Ok(Summary::default())).unwrap();
+        assert_eq!(repeats.once(ONE, ready(take)).await, Ok(()));
+        assert!(repeats.taken().is_empty());
     }
 
     #[tokio::test]
