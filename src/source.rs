@@ -3,6 +3,7 @@
 mod body;
 pub mod http;
 pub mod intake;
+mod repeats;
 pub mod rudderstack;
 mod server;
 pub mod stdin;
