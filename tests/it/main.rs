@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::string_slice, missing_docs)]
 
 mod architecture;
+mod behind_vector;
 mod damage;
 mod demo;
 mod deployment;
