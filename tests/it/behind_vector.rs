@@ -66,6 +66,9 @@ struct Scenario {
     expected: &'static [&'static str],
 }
 
+/// What the log tells while Customer.io fails.
+const AWAY: &[&str] = &["Customer.io takes no requests; delivery waits."];
+
 const GRPC: Protocol = Protocol::Grpc;
 const HTTP: Protocol = Protocol::Http(Framing::Lines);
 
@@ -114,7 +117,6 @@ impl Run {
     fn start(scenario: &Scenario, seed: u64) -> Self {
         let scenario = scenario.clone();
         let lives = Lives::beside(Sandbox::builder().seed(seed), &scenario.config);
-        lives.set_faults(&scenario.faults);
         configure(&lives, &scenario);
         let mut traffic = Traffic::new(seed, scenario.protocol == GRPC, scenario.padding);
         let file = traffic.lines("file", scenario.lines);
@@ -129,6 +131,8 @@ impl Run {
         };
         let mut lives = lives;
         lives.start();
+        // From now on, so that the key is checked before.
+        lives.set_faults(&scenario.faults);
         let mut vector = Vector::new(settings, lives.gateway, seed, file, posts, scenario.span);
         vector.start();
         let random = fastrand::Rng::with_seed(seed);
@@ -182,6 +186,7 @@ impl Run {
                 self.lives.start();
             }
             Trouble::Reload => {
+                self.lives.wait_ready();
                 self.reloads += 1;
                 let text = fs::read_to_string(self.lives.config()).unwrap();
                 let mut config: Value = serde_json::from_str(&text).unwrap();
@@ -307,6 +312,7 @@ fn configure(lives: &Lives, scenario: &Scenario) {
 fn run(scenario: &Scenario) -> String {
     let seed = number_from("VECTOR_SEED").unwrap_or_else(|| fastrand::u64(..));
     println!("again with VECTOR_SEED={seed}");
+    let begin = Instant::now();
     let mut run = Run::start(scenario, seed);
     for trouble in scenario.troubles.iter().cycle().take(scenario.times) {
         sleep(Duration::from_millis(run.random.u64(0..120)));
@@ -314,7 +320,9 @@ fn run(scenario: &Scenario) -> String {
         run.cause(*trouble);
     }
     run.look();
-    run.finish()
+    let summary = run.finish();
+    println!("{:?}", begin.elapsed());
+    summary
 }
 
 /// Runs a scenario over both protocols, with both kinds of acknowledgement.
@@ -360,7 +368,30 @@ fn amid_faults_of_customer_io() {
     // In one batch what is refused alone would be overtaken by what follows it.
     let config =
         json!({"customerio": {"ordering": "strict", "retry": {"item_reasons": ["invalid"]}}});
-    run_each(&Scenario { faults, config, ..Scenario::default() });
+    run_each(&Scenario { faults, config, expected: AWAY, ..Scenario::default() });
+}
+
+#[test]
+fn while_customer_io_is_away_for_longer_than_vector_waits_for_an_answer() {
+    let faults = json!([
+        {"when": {"after": "50ms", "for": "1700ms"}, "do": {"status": 503}},
+        {"do": {"latency": "2ms"}},
+    ]);
+    run_each(&Scenario { faults, expected: AWAY, lines: 300, ..Scenario::default() });
+}
+
+#[test]
+fn while_the_buffer_is_full() {
+    let faults = json!([{"when": {"for": "1500ms"}, "do": {"status": 503}}]);
+    for (protocol, when_full) in [(GRPC, "refuse"), (HTTP, "wait"), (HTTP, "refuse")] {
+        let buffer = json!({"buffer": {"max_size": "1 MiB", "when_full": when_full}});
+        let (faults, span) = (faults.clone(), Duration::ZERO);
+        let scenario = Scenario { protocol, config: buffer, faults, span, ..Scenario::default() };
+        let summary = run(&Scenario { padding: 3_000, expected: AWAY, ..scenario });
+        let why = if when_full == "wait" { "timeout" } else { "no room" };
+        let why = if protocol == HTTP && when_full == "refuse" { "HTTP 503" } else { why };
+        assert!(summary.contains(why), "it was not full: {summary}");
+    }
 }
 
 #[test]
@@ -383,4 +414,50 @@ fn over_kills_of_vector_and_of_both() {
 fn over_stops_and_reloads_under_load() {
     let troubles = &[Trouble::Reload, Trouble::Stop, Trouble::Reload];
     run_each(&Scenario { troubles, times: 5, ..Scenario::default() });
+}
+
+/// The long run: two hundred kills, stops, and reloads amid faults, in both orders of sending.
+///
+/// ```text
+/// cargo test --test it -- --ignored --nocapture behind_vector
+/// ```
+///
+/// The same again with `VECTOR_SEED` as printed, more with `VECTOR_TROUBLES`.
+#[test]
+#[ignore = "takes minutes; see the command above"]
+fn over_two_hundred_troubles_of_all_kinds() {
+    let times = usize::try_from(number_from("VECTOR_TROUBLES").unwrap_or(200)).unwrap() / 8;
+    let faults = json!([
+        {"when": {"probability": 0.05}, "do": {"status": 503}},
+        {"when": {"probability": 0.05}, "do": {"status": 500}},
+        {"when": {"probability": 0.02}, "do": {"status": 429, "retry_after": 1}},
+        {"when": {"probability": 0.05}, "do": {"reset": "after_request"}},
+        {"when": {"probability": 0.05}, "do": {"reset": "mid_response"}},
+        {"when": {"probability": 0.05}, "do": {"reset": "accept"}},
+        {"when": {"probability": 0.05}, "do": {"bad_errors": "cut"}},
+        {"do": {"latency": {"p50": "4ms", "p99": "60ms"}}},
+    ]);
+    let troubles = &[
+        Trouble::Kill,
+        Trouble::KillVector,
+        Trouble::Kill,
+        Trouble::Down(20),
+        Trouble::Kill,
+        Trouble::Reload,
+        Trouble::KillBoth,
+        Trouble::Stop,
+        Trouble::Kill,
+    ];
+    for adaptive in [false, true] {
+        run_each(&Scenario {
+            faults: faults.clone(),
+            troubles,
+            times,
+            lines: 150 * times,
+            span: Duration::from_millis(250) * u32::try_from(times).unwrap(),
+            adaptive,
+            expected: const { &[AWAY[0], "The credentials could not be checked."] },
+            ..Scenario::default()
+        });
+    }
 }
