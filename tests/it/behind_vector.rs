@@ -400,6 +400,15 @@ fn over_kills_of_the_process() {
 }
 
 #[test]
+fn over_kills_of_the_process_with_many_requests_in_flight() {
+    let troubles = &[Trouble::Kill, Trouble::Down(5)];
+    for (protocol, ack) in [(GRPC, "delivered"), (HTTP, "buffered")] {
+        let scenario = Scenario { protocol, ack, troubles, times: 3, ..Scenario::default() };
+        run(&Scenario { adaptive: true, ..scenario });
+    }
+}
+
+#[test]
 fn while_the_process_is_down_for_a_minute() {
     run_each(&Scenario { troubles: &[Trouble::Down(60)], times: 1, ..Scenario::default() });
 }
