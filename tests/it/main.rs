@@ -4,6 +4,7 @@
 
 mod architecture;
 mod attacks;
+mod behind_vector;
 mod damage;
 mod demo;
 mod deployment;
