@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use vrl::parser::ast::{
-    Assignment, AssignmentTarget, Block, Container, Expr, FunctionCall, Literal, Predicate, Query,
-    QueryTarget, RootExpr, Unary,
+    Assignment, AssignmentTarget, Block, Container, Expr, FunctionCall, Literal, Node, Predicate,
+    Query, QueryTarget, RootExpr, Unary,
 };
 use vrl::parser::{self, Span};
 use vrl::path::{OwnedTargetPath, PathPrefix};
@@ -23,12 +23,11 @@ const LATER: [(&str, u32); 4] = [
     ("break", 36),
 ];
 
-/// What the scripts leave to others on purpose.
-const AVOIDED: [(&str, &str); 4] = [
+/// What every version has and the scripts do without.
+const AVOIDED: [(&str, &str); 3] = [
     ("return", "an event is then not pruned"),
     ("a write to metadata", "it is read-only here"),
-    ("abort", "no event is dropped by the mapping itself"),
-    ("the event as a whole", "it is then not pruned"),
+    ("the event as a whole", "what a source of Vector adds is a part of it"),
 ];
 
 #[derive(Debug, Default)]
@@ -55,17 +54,12 @@ impl Walk<'_> {
     fn block(&mut self, block: Block) {
         self.feature("blocks");
         for expr in block {
-            self.expr(expr.into_inner(), None);
+            self.expr(expr);
         }
     }
 
-    fn node(&mut self, node: parser::ast::Node<Expr>) {
-        let span = node.span();
-        self.expr(node.into_inner(), Some(span));
-    }
-
-    fn expr(&mut self, expr: Expr, _span: Option<Span>) {
-        match expr {
+    fn expr(&mut self, expr: Node<Expr>) {
+        match expr.into_inner() {
             Expr::Literal(literal) => {
                 let span = literal.span();
                 match literal.into_inner() {
@@ -86,8 +80,8 @@ impl Walk<'_> {
                 self.feature("if");
                 let statement = statement.into_inner();
                 match statement.predicate.into_inner() {
-                    Predicate::One(expr) => self.node(*expr),
-                    Predicate::Many(many) => many.into_iter().for_each(|expr| self.node(expr)),
+                    Predicate::One(expr) => self.expr(*expr),
+                    Predicate::Many(many) => many.into_iter().for_each(|expr| self.expr(expr)),
                 }
                 if let Some(other) = statement.else_node {
                     let between = Span::new(statement.if_node.end(), other.start());
@@ -109,19 +103,19 @@ impl Walk<'_> {
             Expr::Op(op) => {
                 let op = op.into_inner();
                 self.used.features.insert(op.1.into_inner().as_str());
-                self.node(*op.0);
-                self.node(*op.2);
+                self.expr(*op.0);
+                self.expr(*op.2);
             }
             Expr::Assignment(assignment) => match assignment.into_inner() {
                 Assignment::Single { target, expr, .. } => {
                     self.target(target.into_inner());
-                    self.node(*expr);
+                    self.expr(*expr);
                 }
                 Assignment::Infallible { ok, err, expr, .. } => {
                     self.feature("x, err = …");
                     self.target(ok.into_inner());
                     self.target(err.into_inner());
-                    self.node(*expr);
+                    self.expr(*expr);
                 }
             },
             Expr::Query(query) => self.query(query.into_inner()),
@@ -130,7 +124,7 @@ impl Walk<'_> {
             Expr::Unary(unary) => {
                 let Unary::Not(not) = unary.into_inner();
                 self.feature("!");
-                self.node(*not.into_inner().take().1);
+                self.expr(*not.into_inner().take().1);
             }
             Expr::Abort(_) => self.feature("abort"),
             Expr::Return(_) => self.feature("return"),
@@ -154,15 +148,15 @@ impl Walk<'_> {
 
     fn container(&mut self, container: Container) {
         match container {
-            Container::Group(group) => self.node(group.into_inner().into_inner()),
+            Container::Group(group) => self.expr(group.into_inner().into_inner()),
             Container::Block(block) => self.block(block.into_inner()),
             Container::Array(array) => {
-                array.into_inner().into_iter().for_each(|expr| self.node(expr))
+                array.into_inner().into_iter().for_each(|expr| self.expr(expr))
             }
             Container::Object(object) => {
                 for (key, value) in object.into_inner() {
                     self.escapes(key.span());
-                    self.node(value);
+                    self.expr(value);
                 }
             }
         }
@@ -208,7 +202,7 @@ impl Walk<'_> {
             if argument.ident.is_some() {
                 self.feature("named arguments");
             }
-            self.node(argument.expr);
+            self.expr(argument.expr);
         }
         if let Some(closure) = call.closure {
             self.feature("closures");
@@ -221,7 +215,7 @@ impl Walk<'_> {
 fn used(source: &str, used: &mut Used) {
     for root in parser::parse(source).unwrap().0 {
         match root.into_inner() {
-            RootExpr::Expr(expr) => Walk { source, used }.node(expr),
+            RootExpr::Expr(expr) => Walk { source, used }.expr(expr),
             RootExpr::Error(error) => panic!("{error}"),
         }
     }

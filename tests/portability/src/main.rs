@@ -105,6 +105,11 @@ macro_rules! version {
                             Err(Terminate::Abort(_)) => Json::from("dropped"),
                             Err(_) => Json::from("failed"),
                         };
+                        let after = serde_json::to_value(&metadata).expect("a JSON value");
+                        if after != case.metadata {
+                            wrong.push(format!("{}: the metadata became {after}", case.name));
+                            break;
+                        }
                         if got != case.expected {
                             wrong.push(format!(
                                 "{}:\n  event    {}\n  expected {}\n  got      {got}",
