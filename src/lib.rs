@@ -12,25 +12,16 @@
 //!
 //! use rudder_customerio::config::{Config, LoadMode};
 //! use rudder_customerio::sink::CustomerIoSink;
-//! use rudder_customerio::source::{EventBatch, Incoming, Origin};
+//! use rudder_customerio::source::EventBatch;
 //!
 //! # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
 //! let text = "customerio: { site_id: site, api_key: key, endpoint: 'http://127.0.0.1:8090' }\nsources: [ { type: stdin } ]";
-//! let (config, _warnings) = Config::parse(text, "inline", LoadMode::Full, &|_| None).map_err(|e| e[0].clone())?;
-//! let customerio = config.customerio.ok_or("no destination")?;
-//! let sink = CustomerIoSink::builder(customerio).data_dir("data").build().await.map_err(|e| e[0].clone())?;
+//! let (config, _warnings) = Config::parse(text, "inline", LoadMode::Full, &|_| None)?;
+//! let sink = CustomerIoSink::builder(config.customerio).data_dir("data").build().await?;
 //!
 //! let event = r#"{"type":"track","userId":"u-1","event":"Signed Up","messageId":"m-1"}"#;
-//! let batch = EventBatch {
-//!     elements: vec![Incoming::new(Ok(event.into()), 0)],
-//!     set_type: None,
-//!     origin: Origin { source: "host".into(), source_type: "cloud".into() },
-//!     received_at: chrono::Utc::now(),
-//!     client_ip: None,
-//! };
-//! let receipt = sink.handle().submit(batch).await.map_err(|refused| format!("{refused:?}"))?;
-//! let summary = receipt.settled().await.map_err(|refused| format!("{refused:?}"))?;
-//! println!("{summary:?}");
+//! let receipt = sink.handle().submit(EventBatch::from(event).source("host")).await?;
+//! println!("{}", receipt.settled().await?);
 //! sink.drain(Duration::from_secs(30)).await;
 //! # Ok(())
 //! # }

@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use metrics::{Counter, SharedString, counter};
 
+use super::intake::Answer;
 use super::{EventBatch, Intake, Refused, Summary};
 use crate::config::Ack;
 use crate::telemetry::names;
@@ -38,10 +39,10 @@ impl Submit for Intake {
         wait: Duration,
         ack: Ack,
     ) -> Result<Acknowledged, Refused> {
-        let received = Received::new(&batch, by);
-        let mut receipt = Intake::submit(self, batch, wait).await?;
+        let (answer, mut receipt) = Answer::pair();
         // Not by this future: a client that hangs up ends it, and not its events.
-        receipt.count_once_safe(received);
+        let answer = answer.counting(Received::new(&batch, by));
+        self.enter(batch, answer, wait).await?;
         Ok(match ack {
             Ack::Buffered => async move { receipt.buffered().await }.boxed(),
             Ack::Delivered => receipt.settled().boxed(),

@@ -5,12 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use chrono::Utc;
 use rudder_customerio::config::Config;
 use rudder_customerio::filter::Filter;
 use rudder_customerio::mapping::{Mapping, Mappings, STACK_BYTES, Settings};
-use rudder_customerio::source::{EventBatch, Incoming, Origin};
+use rudder_customerio::source::{EventBatch, Incoming};
 use rudder_customerio::stage::{Fill, Stage, Walked};
 use serde_json::{Value, json};
 
@@ -24,14 +22,8 @@ fn stage(settings: &Settings) -> Stage {
 
 /// Walks one event and returns its operations without the event ids that are added.
 fn operations(event: &Value, stage: &mut Stage) -> Result<Value, String> {
-    let batch = EventBatch {
-        elements: Vec::new(),
-        set_type: None,
-        origin: Origin { source: Arc::from("test"), source_type: Arc::from("cloud") },
-        received_at: Utc::now(),
-        client_ip: None,
-    };
-    let element = Incoming::new(Ok(Bytes::from(event.to_string())), 0);
+    let batch = EventBatch::new().source_type("cloud");
+    let element = Incoming::from(event);
     match stage.walk(&element, &batch) {
         Walked::Ready(prepared) => {
             let body = |o: &rudder_customerio::operation::Operation| {
