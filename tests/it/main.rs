@@ -23,6 +23,7 @@ mod law;
 mod lifecycle;
 mod marker;
 mod parity;
+mod portability;
 mod reload;
 mod replay;
 mod sdk;
