@@ -91,6 +91,18 @@ pub trait Buffer: Send + Sync + std::fmt::Debug {
     /// When the future is dropped before it answers, nothing is stored: callers limit their wait.
     fn append(&self, events: Vec<Stored>) -> BoxFuture<'_, Result<Sequence, AppendError>>;
 
+    /// As [`Buffer::append`]; the same commit enters endings of events that arrived with these and
+    /// are not stored into the ledger of all lives. Not without events: see [`Buffer::record`].
+    fn append_with(
+        &self,
+        events: Vec<Stored>,
+        ended: Tally,
+    ) -> BoxFuture<'_, Result<Sequence, AppendError>> {
+        // What keeps no ledger has nothing to enter.
+        drop(ended);
+        self.append(events)
+    }
+
     /// Returns further events in order, each once, waiting until there is at least one: up to
     /// `events`, and no further one once they weigh `bytes` together. An empty list means that the
     /// buffer is closed and read to its end.
@@ -110,9 +122,9 @@ pub trait Buffer: Send + Sync + std::fmt::Debug {
     /// Lets go of events that have ended; durable within 100 ms, and once [`Buffer::flush`] answers.
     fn settle(&self, events: &[(Sequence, Outcome)]);
 
-    /// Enters endings of events that were never stored into the ledger of all lives, within 100 ms.
-    /// Each counts as received, too; `ended.received` and `ended.buffered` are not looked at. A
-    /// kill within that time loses these counts.
+    /// Enters endings of events that were never stored into the ledger of all lives; durable within
+    /// 100 ms, and once [`Buffer::flush`] answers. Each counts as received, too; `ended.received` and
+    /// `ended.buffered` are not looked at.
     fn record(&self, ended: &Tally);
 
     /// Returns once everything that was settled and recorded is durable, or cannot become so.

@@ -231,7 +231,15 @@ fn diagnostic(failure: &Failure, file: &Path) -> Diagnostic {
 
 impl Buffer for DiskBuffer {
     fn append(&self, events: Vec<Stored>) -> BoxFuture<'_, Result<Sequence, AppendError>> {
-        Box::pin(self.line.append(events))
+        Box::pin(self.line.append(events, Tally::default()))
+    }
+
+    fn append_with(
+        &self,
+        events: Vec<Stored>,
+        ended: Tally,
+    ) -> BoxFuture<'_, Result<Sequence, AppendError>> {
+        Box::pin(self.line.append(events, ended))
     }
 
     fn read(&self, events: usize, bytes: u64) -> BoxFuture<'_, Portion> {

@@ -6,7 +6,8 @@
 //! 1. Append the ready events. A refusal leaves nothing anywhere, and nothing is counted.
 //! 2. Make the dead letters of the failed events durable.
 //! 3. Enter everything into the ledger in one step, and answer the receipts. The ledger of all
-//!    lives, in the buffer, gets the same endings; what the append stored it has already.
+//!    lives, in the buffer, has it before: what ended beside the events of an append, by that
+//!    append; failed events, and batches of which nothing is stored, by a commit of their own.
 //!
 //! A crash between the steps repeats and never loses: no receipt was answered, the sender repeats,
 //! and Customer.io knows the repeated ids. The other order (letters first) would leave a dead
@@ -14,7 +15,7 @@
 //! dead letters fail seldom.
 //!
 //! If the letters fail after the append, they are tried again for as long as the sender waits.
-//! Then the batch is refused, and the ledger counts exactly the events that the buffer took: they
+//! Then the batch is refused, and the ledger counts exactly what the buffer took: these events
 //! will be delivered, and what the sender repeats counts as further events. From then on letters
 //! are written before the append, until that works again, so that a broken folder does not
 //! multiply events. The rule in every case: what was made durable is counted, nothing else.
@@ -146,7 +147,10 @@ impl Appender {
         let storable = |batch: &&mut Pending| !letters_first || batch.lettered;
         let mut storable: Vec<_> = group.iter_mut().filter(storable).collect();
         let events = storable.iter_mut().flat_map(|batch| std::mem::take(&mut batch.ready));
-        let (end, refusal) = match self.append(events.collect(), deadline).await {
+        let events: Vec<_> = events.collect();
+        let mut ended = Tally::default();
+        storable.iter().for_each(|batch| ended.add(&batch.ended));
+        let (end, refusal) = match self.append(events, ended, deadline).await {
             Ok(first) => {
                 let end = Pending::place(storable, first);
                 if end.is_some() {
@@ -165,11 +169,13 @@ impl Appender {
             self.write_letters(stored.collect(), patience).await;
         }
 
-        let mut tally = Tally::default();
-        group.iter().for_each(|batch| batch.count(&mut tally));
-        if !tally.ended.is_empty() {
-            // Stored events are entered by the append, and by their settlement.
-            self.buffer.record(&tally);
+        let (mut tally, mut unrecorded) = (Tally::default(), Tally::default());
+        for batch in &group {
+            batch.count(&mut tally);
+            batch.count_unrecorded(&mut unrecorded);
+        }
+        if !unrecorded.ended.is_empty() {
+            self.record(&unrecorded, deadline).await;
         }
         self.account.enter(&tally, end, || {
             let unstored = refusal.as_ref().unwrap_or(&Refused::Unavailable);
@@ -178,10 +184,29 @@ impl Appender {
         refusal
     }
 
-    /// Stores events, or gives up at the deadline; without one again and again until it works.
+    /// Enters endings that came without an event to store into the ledger of all lives, durably: what
+    /// is answered stays counted. Not while nothing can be written, which is no reason to refuse what
+    /// has ended.
+    async fn record(&self, ended: &Tally, deadline: Option<Instant>) {
+        self.buffer.record(ended);
+        if self.store_failed.load(Ordering::Relaxed) {
+            return;
+        }
+        match deadline {
+            None => self.buffer.flush().await,
+            Some(deadline) => {
+                // Late or not, nothing of it can be taken back.
+                timeout_at(deadline, self.buffer.flush()).await.ok();
+            }
+        }
+    }
+
+    /// Stores events and what ended beside them, or gives up at the deadline; without one again and
+    /// again until it works.
     async fn append(
         &self,
         mut events: Vec<Stored>,
+        ended: Tally,
         deadline: Option<Instant>,
     ) -> Result<Sequence, Refused> {
         if events.is_empty() {
@@ -190,9 +215,10 @@ impl Appender {
         loop {
             let begin = Instant::now();
             let answer = match deadline {
-                None => self.buffer.append(events.clone()).await,
+                None => self.buffer.append_with(events.clone(), ended.clone()).await,
                 Some(deadline) => {
-                    let append = self.buffer.append(std::mem::take(&mut events));
+                    let append =
+                        self.buffer.append_with(std::mem::take(&mut events), ended.clone());
                     timeout_at(deadline, append).await.unwrap_or(Err(AppendError::Full(LATER)))
                 }
             };

@@ -12,7 +12,9 @@ use crate::source::intake::{Answer, Permit, Refused, Summary};
 /// A batch of a group.
 pub(super) struct Pending {
     answer: Answer,
-    ended: Tally,
+    pub(super) ended: Tally,
+    /// Whether its endings are in the ledger of all lives.
+    pub(super) recorded: bool,
     pub(super) deadline: Option<Instant>,
     /// Its events for the buffer; taken out for the append.
     pub(super) ready: Vec<Stored>,
@@ -32,6 +34,7 @@ impl From<MappedBatch> for Pending {
             stored: batch.ready.is_empty().then_some(Sequence(0)),
             lettered: batch.failed.is_empty(),
             answer: batch.answer,
+            recorded: batch.tally.ended.is_empty(),
             ended: batch.tally,
             deadline: batch.deadline,
             ready: batch.ready,
@@ -42,15 +45,19 @@ impl From<MappedBatch> for Pending {
 }
 
 impl Pending {
-    /// Gives the batches their places from `first` on; returns the sequence behind the last, if
+    /// Gives the batches of an append their places from `first` on; returns the sequence behind the last, if
     /// there was an event at all.
     pub(super) fn place(group: Vec<&mut Self>, first: Sequence) -> Option<Sequence> {
         let mut next = first;
-        for batch in group.into_iter().filter(|batch| batch.events > 0) {
-            batch.stored = Some(next);
-            next = Sequence(next.0 + batch.events);
+        let any = group.iter().any(|batch| batch.events > 0);
+        for batch in group {
+            batch.recorded |= any;
+            if batch.events > 0 {
+                batch.stored = Some(next);
+                next = Sequence(next.0 + batch.events);
+            }
         }
-        (next != first).then_some(next)
+        any.then_some(next)
     }
 
     fn whole(&self) -> bool {
@@ -60,7 +67,7 @@ impl Pending {
     /// Adds what became durable to the group's tally: everything, or of a refused batch the part
     /// that cannot be taken back.
     pub(super) fn count(&self, tally: &mut Tally) {
-        if self.whole() {
+        if self.whole() || self.recorded {
             tally.add(&self.ended);
         }
         if self.lettered {
@@ -68,6 +75,16 @@ impl Pending {
         }
         if self.stored.is_some() {
             (0..self.events).for_each(|_| tally.buffer());
+        }
+    }
+
+    /// Adds what of [`Pending::count`] the ledger of all lives does not have yet.
+    pub(super) fn count_unrecorded(&self, tally: &mut Tally) {
+        if self.whole() && !self.recorded {
+            tally.add(&self.ended);
+        }
+        if self.lettered {
+            self.failed.iter().for_each(|letter| tally.end(&letter.outcome));
         }
     }
 

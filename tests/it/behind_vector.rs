@@ -114,7 +114,6 @@ struct Run {
     said: String,
     reloads: u64,
     read_twice: bool,
-    killed: bool,
 }
 
 impl Run {
@@ -140,17 +139,7 @@ impl Run {
         vector.start();
         let random = fastrand::Rng::with_seed(seed);
         let (said, wanted) = (String::new(), traffic.wanted);
-        Self {
-            scenario,
-            lives,
-            vector,
-            wanted,
-            random,
-            said,
-            reloads: 0,
-            read_twice: false,
-            killed: false,
-        }
+        Self { scenario, lives, vector, wanted, random, said, reloads: 0, read_twice: false }
     }
 
     fn cause(&mut self, trouble: Trouble) {
@@ -207,7 +196,6 @@ impl Run {
     }
 
     fn kill(&mut self) {
-        self.killed = true;
         self.said += &self.lives.run().said();
         self.lives.kill();
     }
@@ -261,7 +249,7 @@ impl Run {
         let ordered = !self.scenario.adaptive;
         let rigour = Rigour { ordered, read_twice: self.read_twice };
         self.wanted.check(&self.lives.sandbox, rigour);
-        self.wanted.check_account(account, copies, self.killed);
+        self.wanted.check_account(account, copies);
         assert_eq!(self.lives.letters(), Vec::<Value>::new(), "dead letters");
         self.check_log();
     }

@@ -9,10 +9,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::meta::Delta;
 use super::shared::Shared;
 use super::state::{Answer, Refusal};
 use crate::buffer::{AppendError, Sequence, Stored};
 use crate::config::WhenFull;
+use crate::outcome::Tally;
 
 /// How long an append waits for room with `when_full: wait`. Senders give up on a request that
 /// hangs for 60 s, so the answer has to come well before.
@@ -35,19 +37,20 @@ impl Line {
         Self { shared, turn: tokio::sync::Mutex::default(), patience: PATIENCE }
     }
 
-    pub(super) async fn append(&self, mut events: Vec<Stored>) -> Answer {
+    pub(super) async fn append(&self, mut events: Vec<Stored>, ended: Tally) -> Answer {
         let bytes = events.iter().map(Stored::bytes).sum();
         if events.is_empty() {
             return Ok(Sequence(self.shared.state().readable));
         }
+        let mut ended = Delta::of(&ended);
         let when_full = self.shared.state().when_full();
         let ticket = match when_full {
-            WhenFull::Refuse => self.admit(&mut events, bytes),
+            WhenFull::Refuse => self.admit(&mut events, &mut ended, bytes),
             WhenFull::Wait => {
                 let waiting = async {
                     let _turn = self.turn.lock().await;
                     loop {
-                        match self.admit(&mut events, bytes) {
+                        match self.admit(&mut events, &mut ended, bytes) {
                             Err(Refusal::Full) => self.shared.room.notified().await,
                             done => return done,
                         }
@@ -64,8 +67,13 @@ impl Line {
         }
     }
 
-    fn admit(&self, events: &mut Vec<Stored>, bytes: u64) -> Result<Ticket, Refusal> {
-        let (number, answer) = self.shared.state().admit(events, bytes)?;
+    fn admit(
+        &self,
+        events: &mut Vec<Stored>,
+        ended: &mut Delta,
+        bytes: u64,
+    ) -> Result<Ticket, Refusal> {
+        let (number, answer) = self.shared.state().admit(events, ended, bytes)?;
         self.shared.work.notify_one();
         Ok(Ticket { shared: Arc::clone(&self.shared), number, answer, taken: false })
     }

@@ -41,6 +41,8 @@ pub(super) struct Delta {
     /// Stored events that count as never received.
     undone: u64,
     ended: BTreeMap<(OutcomeKind, Option<ReasonCode>), u64>,
+    /// Endings that count as never recorded.
+    unrecorded: BTreeMap<(OutcomeKind, Option<ReasonCode>), u64>,
 }
 
 impl Delta {
@@ -57,11 +59,15 @@ impl Delta {
         self.undone += 1;
     }
 
-    /// Adds endings of events that were never stored.
-    pub(super) fn record(&mut self, tally: &Tally) {
-        for (ending, n) in &tally.ended {
-            self.recorded += n;
-            *self.ended.entry(*ending).or_default() += n;
+    /// Makes the endings of events that were never stored.
+    pub(super) fn of(tally: &Tally) -> Self {
+        Self { recorded: tally.ended.values().sum(), ended: tally.ended.clone(), ..Self::default() }
+    }
+
+    /// Takes endings of [`Delta::of`] back, which were written.
+    pub(super) fn take_back(&mut self, recorded: &Self) {
+        for (ending, n) in &recorded.ended {
+            *self.unrecorded.entry(*ending).or_default() += n;
         }
     }
 
@@ -74,10 +80,20 @@ impl Delta {
         for (ending, n) in &other.ended {
             *self.ended.entry(*ending).or_default() += n;
         }
+        for (ending, n) in &other.unrecorded {
+            *self.unrecorded.entry(*ending).or_default() += n;
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.gone.events == 0 && self.ended.is_empty()
+        self.gone.events == 0 && self.ended.is_empty() && self.unrecorded.is_empty()
+    }
+}
+
+fn name((kind, code): &(OutcomeKind, Option<ReasonCode>)) -> String {
+    match code {
+        None => kind.as_str().to_owned(),
+        Some(code) => format!("{kind}/{code}"),
     }
 }
 
@@ -99,13 +115,14 @@ impl Meta {
             // Events of a damaged row leave with a weight that nobody knows.
             (self.operations, self.bytes) = (0, 0);
         }
-        self.received = (self.received + delta.recorded).saturating_sub(delta.undone);
-        for ((kind, code), n) in &delta.ended {
-            let ending = match code {
-                None => kind.as_str().to_owned(),
-                Some(code) => format!("{kind}/{code}"),
-            };
-            *self.ended.entry(ending).or_default() += n;
+        let back = delta.undone + delta.unrecorded.values().sum::<u64>();
+        self.received = (self.received + delta.recorded).saturating_sub(back);
+        for (ending, n) in &delta.ended {
+            *self.ended.entry(name(ending)).or_default() += n;
+        }
+        for (ending, n) in &delta.unrecorded {
+            let ended = self.ended.entry(name(ending)).or_default();
+            *ended = ended.saturating_sub(*n);
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) type Answer = Result<Sequence, AppendError>;
 pub(super) struct Waiting {
     pub(super) ticket: u64,
     pub(super) events: Vec<Stored>,
+    /// Endings of what arrived with them.
+    pub(super) ended: Delta,
     pub(super) bytes: u64,
     pub(super) answer: oneshot::Sender<Answer>,
 }
@@ -54,6 +56,7 @@ struct Part {
     start: usize,
     count: usize,
     bytes: u64,
+    ended: Delta,
     /// Its letters, and whether they are forgotten when it is taken back: those that were replayed
     /// before stay known.
     letters: Vec<(LetterId, bool)>,
@@ -180,10 +183,12 @@ impl State {
         &self.live
     }
 
-    /// Takes an append in if it fits; takes the events out of `events` when it does.
+    /// Takes an append in if it fits; takes the events out of `events` when it does, and the
+    /// endings out of `ended`.
     pub(super) fn admit(
         &mut self,
         events: &mut Vec<Stored>,
+        ended: &mut Delta,
         bytes: u64,
     ) -> Result<(u64, oneshot::Receiver<Answer>), Refusal> {
         if self.closed {
@@ -202,7 +207,8 @@ impl State {
         self.next_ticket += 1;
         self.reserved += bytes;
         let (answer, receiver) = oneshot::channel();
-        self.queue.push_back(Waiting { ticket, events: std::mem::take(events), bytes, answer });
+        let (events, ended) = (std::mem::take(events), std::mem::take(ended));
+        self.queue.push_back(Waiting { ticket, events, ended, bytes, answer });
         Ok((ticket, receiver))
     }
 
@@ -270,8 +276,8 @@ impl State {
             let first = Sequence(row.first() + start as u64);
             let reached = !abandoned && waiting.answer.send(Ok(first)).is_ok();
             let fate = if reached { Fate::Stored } else { Fate::Abandoned };
-            let (ticket, bytes) = (waiting.ticket, waiting.bytes);
-            parts.push(Part { ticket, start, count, bytes, letters, fate });
+            let (ticket, bytes, ended) = (waiting.ticket, waiting.bytes, waiting.ended);
+            parts.push(Part { ticket, start, count, bytes, ended, letters, fate });
             start += count;
         }
         self.claimed.clear();
@@ -309,6 +315,7 @@ impl State {
         let Some((fresh, part)) = self.part(ticket) else { return };
         let (start, count, bytes) = (part.start, part.count, part.bytes);
         part.fate = Fate::Taken;
+        let ended = std::mem::take(&mut part.ended);
         let letters: Vec<_> = part.letters.iter().map(|(letter, _)| *letter).collect();
         let weights = fresh.get(start..start + count).unwrap_or_default().to_vec();
         self.letters.show(&letters);
@@ -316,6 +323,7 @@ impl State {
         for weight in &weights {
             self.live.store(*weight);
         }
+        self.live.apply(&ended);
         if was_empty || self.unread_since.is_none() {
             self.unread_since = weights.first().map(|weight| weight.received_ms);
         }
@@ -356,6 +364,7 @@ impl State {
         part.fate = Fate::Abandoned;
         let (bytes, places) = (part.bytes, part.start..part.start + part.count);
         let letters = std::mem::take(&mut part.letters);
+        self.pending.delta.take_back(&std::mem::take(&mut part.ended));
         let weights = fresh.weights.clone();
         self.insert_held(first, || Held::new(&weights, &[], true));
         let undone = self
@@ -485,8 +494,7 @@ impl State {
 
     /// Enters endings of events that were never stored.
     pub(super) fn record(&mut self, tally: &Tally) {
-        let mut delta = Delta::default();
-        delta.record(tally);
+        let delta = Delta::of(tally);
         if delta.is_empty() {
             return;
         }

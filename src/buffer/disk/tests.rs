@@ -256,11 +256,17 @@ async fn an_append_that_is_given_up_leaves_nothing_whenever_that_happens() {
     let dir = tempfile::tempdir().unwrap();
     let buffer = open(&dir);
     let mut kept = Vec::new();
+    let withheld = || {
+        let mut tally = Tally::default();
+        tally.end(&Outcome::Withheld(ReasonCode::OnetrustDenied.into()));
+        tally
+    };
     for round in 0..30_u64 {
         let letter = Some(LetterId(u128::from(round)));
-        let mut given_up = buffer.append(vec![Stored { letter, ..event(1) }, event(2)]);
+        let events = vec![Stored { letter, ..event(1) }, event(2)];
+        let mut given_up = buffer.append_with(events, withheld());
         assert!((&mut given_up).now_or_never().is_none());
-        let mut stays = buffer.append(vec![event(3)]);
+        let mut stays = buffer.append_with(vec![event(3)], withheld());
         assert!((&mut stays).now_or_never().is_none());
         if round % 3 == 1 {
             // The commit is under way, or done and not taken.
@@ -277,13 +283,14 @@ async fn an_append_that_is_given_up_leaves_nothing_whenever_that_happens() {
     let letters = (0..30).map(LetterId).collect();
     assert_eq!(buffer.replayed(letters).await.unwrap(), [false; 30]);
     assert_eq!(all_sequences(&buffer).await, kept);
-    assert_eq!(buffer.all_lives().unwrap().received, 30);
+    assert_eq!(buffer.all_lives().unwrap().received, 60);
     drop(buffer);
 
     let buffer = open(&dir);
     assert_eq!(buffer.stats().events, 30);
     let ledger = buffer.all_lives().unwrap();
-    assert_eq!((ledger.received, ledger.buffered, ledger.gap()), (30, 30, 0));
+    assert_eq!((ledger.received, ledger.buffered, ledger.gap()), (60, 30, 0));
+    assert_eq!(ledger.count(OutcomeKind::Withheld, ReasonCode::OnetrustDenied), 30);
     assert_eq!(all_sequences(&buffer).await, kept);
 }
 

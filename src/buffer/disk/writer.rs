@@ -212,6 +212,7 @@ impl Writer {
         meta.commit += 1;
         meta.next += weights.len() as u64;
         weights.iter().for_each(|weight| meta.store(*weight));
+        claimed.iter().for_each(|waiting| meta.apply(&waiting.ended));
         meta.apply(&pending.delta);
 
         let mut fresh = Vec::new();

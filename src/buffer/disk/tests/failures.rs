@@ -228,6 +228,28 @@ async fn a_failed_commit_refuses_at_once_and_the_buffer_comes_back_by_itself() {
 }
 
 #[tokio::test]
+async fn what_ended_beside_the_events_of_an_append_is_as_durable_as_these() {
+    let disk = Arc::new(Disk::default());
+    let buffer = disk.open();
+    let mut tally = Tally::default();
+    tally.end(&Outcome::Withheld(ReasonCode::OnetrustDenied.into()));
+    buffer.append_with(vec![event(1)], tally.clone()).await.unwrap();
+    let after_a_crash = || disk.after_a_crash().open().all_lives().unwrap();
+    let ledger = after_a_crash();
+    assert_eq!((ledger.received, ledger.buffered, ledger.gap()), (2, 1, 0));
+    assert_eq!(ledger, buffer.all_lives().unwrap());
+
+    disk.fail(Failing::Writes, 0, u64::MAX);
+    assert!(buffer.append_with(vec![event(2)], tally.clone()).await.is_err());
+    assert_eq!(buffer.all_lives().unwrap(), ledger, "a refused append counts nothing");
+    disk.heal();
+    until_it_works(&buffer).await;
+    buffer.record(&tally);
+    buffer.flush().await;
+    assert_eq!(after_a_crash().count(OutcomeKind::Withheld, ReasonCode::OnetrustDenied), 2);
+}
+
+#[tokio::test]
 async fn on_a_disk_that_is_full_at_the_start_what_is_stored_is_delivered() {
     let disk = Arc::new(Disk::default());
     let buffer = disk.open();
