@@ -3,12 +3,14 @@
 //! An event is kept as the bytes that were received. What a script can read is built as a
 //! [`vrl::value::Value`]; what the pipeline itself reads is noted as a [`Span`] of those bytes.
 
+#[cfg(feature = "pipeline")]
 pub mod at_path;
 pub mod decode;
 pub mod enrich;
 pub mod identity;
 pub mod ids;
 pub mod original;
+#[cfg(feature = "pipeline")]
 pub mod split;
 pub mod times;
 

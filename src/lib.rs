@@ -37,37 +37,62 @@
 //! ```
 
 // What an event is, and how it ends.
-pub mod event;
+mod event;
 pub mod outcome;
 
 // The road, in the order of the data.
-pub mod source;
-pub mod filter;
+mod source;
+mod filter;
 pub mod mapping;
-pub mod operation;
-pub mod stage;
-pub mod buffer;
-pub mod data_dir;
-pub mod delivery;
+mod operation;
+mod stage;
+mod buffer;
+mod data_dir;
+mod delivery;
 
 // Who puts the stations together.
 pub mod sink;
-pub mod replay;
+#[cfg(feature = "pipeline")]
+mod replay;
+#[cfg(feature = "pipeline")]
 pub mod pipeline;
 
 // What the operator sees.
 pub mod config;
 pub mod diagnostic;
 pub mod telemetry;
-pub mod admin;
+#[cfg(feature = "pipeline")]
+mod admin;
 
 // The local Customer.io.
+#[cfg(feature = "sandbox")]
 pub mod sandbox;
 
 // The binary, which adds an allocator only.
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+
+// For the tests and benchmarks of this package.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod internal;
 
 // What all fuzz tests share.
 #[cfg(test)]
 mod fuzz;
+
+#[cfg(all(test, not(feature = "cli")))]
+compile_error!("the unit tests need the default features");
+
+pub use config::{Config, LoadMode};
+pub use diagnostic::Diagnostic;
+pub use mapping::{Mappings, Settings};
+pub use outcome::{Outcome, OutcomeKind, ReasonCode};
+#[cfg(feature = "pipeline")]
+pub use pipeline::Pipeline;
+#[cfg(feature = "sandbox")]
+pub use sandbox::Sandbox;
+pub use sink::{
+    CustomerIoSink, EventBatch, Incoming, Origin, Receipt, Refused, SinkHandle, Summary,
+};

@@ -1,13 +1,21 @@
 //! Where events come from, and the way by which a source hands them in.
 
+#[cfg(feature = "pipeline")]
 mod body;
+#[cfg(feature = "pipeline")]
 pub mod http;
 pub mod intake;
+#[cfg(feature = "pipeline")]
 pub mod rudderstack;
+#[cfg(feature = "pipeline")]
 mod server;
+#[cfg(feature = "pipeline")]
 pub mod stdin;
+#[cfg(feature = "pipeline")]
 pub mod submit;
+#[cfg(feature = "pipeline")]
 pub mod tls;
+#[cfg(feature = "pipeline")]
 pub mod vector;
 
 use std::sync::Arc;
@@ -20,9 +28,11 @@ use crate::event::identity::IdInput;
 use crate::outcome::Reason;
 
 pub use intake::{Intake, Receipt, Refused, Summary};
+#[cfg(feature = "pipeline")]
 pub use submit::Submit;
 
 /// Tells whether events can be taken now; asked by probes.
+#[cfg(feature = "pipeline")]
 pub type Health = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// What the pipeline knows of the source of a batch.

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::credential::{Credential, Half};
-use super::declare::{Choice, Form, Sect, choice, plain, reference_schema, section};
+#[cfg(feature = "pipeline")]
+use super::declare::plain;
+use super::declare::{Choice, Form, Sect, choice, reference_schema, section};
 use super::form::{BaseUrl, Count, FilePath, Flag, List, Nullable, Period, Size, Word};
 use super::tree::{Data, Node};
 use crate::diagnostic::Diagnostic;
@@ -151,6 +153,7 @@ pub enum StatusPattern {
     Class(u16),
 }
 
+#[cfg(feature = "pipeline")]
 plain! { StatusPattern }
 
 /// `408` or `5xx`.

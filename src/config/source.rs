@@ -7,9 +7,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::declare::{
-    Choice, Compare, Differences, Form, Keys, Sect, Section, choice, plain, section,
-};
+use super::declare::{Choice, Form, Keys, Sect, Section, choice, section};
+#[cfg(feature = "pipeline")]
+use super::declare::{Compare, Differences, plain};
 use super::form::{
     Address, EventPath, FilePath, Flag, List, Network, Nullable, Secret, Size, Word,
 };
@@ -54,6 +54,7 @@ impl SourceConfig {
     }
 }
 
+#[cfg(feature = "pipeline")]
 impl Compare for SourceConfig {
     const PLAIN: bool = false;
 
@@ -114,6 +115,7 @@ pub struct IpNetwork {
     pub prefix: u8,
 }
 
+#[cfg(feature = "pipeline")]
 plain! { IpNetwork }
 
 section! {

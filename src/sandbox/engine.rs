@@ -249,6 +249,7 @@ impl Engine {
     }
 
     /// Answers a request, with all waiting left to the caller (`wire.delay`).
+    #[cfg(test)]
     pub fn handle(&mut self, request: Request<Bytes>) -> Answer {
         let plan = self.begin(&request);
         let before = plan.wait();

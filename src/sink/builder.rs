@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::scripts::warn_about;
 use super::{CustomerIoSink, Parts, Rules, cores, on_mapping_stack};
 use crate::buffer::Buffer;
 use crate::buffer::disk::{DiskBuffer, DiskOptions};
@@ -115,13 +116,15 @@ impl Builder {
     }
 
     /// Sends batches elsewhere than to Customer.io, for tests.
-    pub fn destination(mut self, destination: Arc<dyn Destination>) -> Self {
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn destination(mut self, destination: Arc<dyn Destination>) -> Self {
         self.destination = Some(destination);
         self
     }
 
     /// Keeps events elsewhere than [`Builder::buffer`] says, for tests.
-    pub fn store(mut self, store: Arc<dyn Buffer>) -> Self {
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn store(mut self, store: Arc<dyn Buffer>) -> Self {
         self.store = Some(store);
         self
     }
@@ -142,7 +145,9 @@ impl Builder {
     ///
     /// Diagnostics of the scripts, of the data directory, and of the connection's settings.
     pub async fn build(self) -> Result<CustomerIoSink, Vec<Diagnostic>> {
-        self.parts_with_workers().await?.start()
+        let parts = self.parts_with_workers().await?;
+        warn_about(&parts.rules.mapping);
+        parts.start()
     }
 
     /// Does everything that can fail on account of the configuration, and starts nothing.
@@ -150,7 +155,8 @@ impl Builder {
     /// # Errors
     ///
     /// As [`Builder::build`].
-    pub async fn parts(self) -> Result<Parts, Vec<Diagnostic>> {
+    #[cfg(feature = "cli")]
+    pub(crate) async fn parts(self) -> Result<Parts, Vec<Diagnostic>> {
         self.make(0).await
     }
 
@@ -231,7 +237,7 @@ fn no_store(dir: &Path) -> Diagnostic {
         .at(Place { file: dir.display().to_string(), ..Place::default() })
 }
 
-fn no_thread(error: &std::io::Error) -> Diagnostic {
+pub(super) fn no_thread(error: &std::io::Error) -> Diagnostic {
     Diagnostic::error("threads", format!("cannot run a mapping thread: {error}"))
         .help("set mapping.threads lower, or raise the limit of threads")
 }

@@ -39,6 +39,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+#[cfg(feature = "cli")]
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -134,6 +135,7 @@ impl<S: Submit> Respond for Service<S> {
 /// # Errors
 ///
 /// What is wrong with bytes that are no list of events.
+#[cfg(feature = "cli")]
 pub fn decode(
     request: &Bytes,
     path: Option<&[String]>,

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::Utc;
 use rudder_customerio::config::Config;
-use rudder_customerio::filter::Filter;
-use rudder_customerio::mapping::{Mapping, Mappings, STACK_BYTES, Settings};
-use rudder_customerio::source::{EventBatch, Incoming, Origin};
-use rudder_customerio::stage::{Fill, Stage, Walked};
+use rudder_customerio::internal::stage::{
+    Fill, Filter, Mapping, Operation, STACK_BYTES, Stage, Walked,
+};
+use rudder_customerio::mapping::{Mappings, Settings};
+use rudder_customerio::sink::{EventBatch, Incoming, Origin};
 use serde_json::{Value, json};
 
 /// Makes the walk that `map` does.
@@ -34,7 +35,7 @@ fn operations(event: &Value, stage: &mut Stage) -> Result<Value, String> {
     let element = Incoming::new(Ok(Bytes::from(event.to_string())), 0);
     match stage.walk(&element, &batch) {
         Walked::Ready(prepared) => {
-            let body = |o: &rudder_customerio::operation::Operation| {
+            let body = |o: &Operation| {
                 let mut operation: Value = serde_json::from_slice(&o.body).unwrap();
                 operation.as_object_mut().unwrap().remove("id");
                 operation

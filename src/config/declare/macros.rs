@@ -39,6 +39,7 @@ macro_rules! section {
             $($( $(#[doc = $derived_doc])* pub $derived: $derived_type, )*)?
         }
 
+        #[cfg(feature = "pipeline")]
         impl $crate::config::declare::Compare for $name {
             const PLAIN: bool = false;
 
@@ -130,6 +131,7 @@ macro_rules! choice {
             $( $(#[doc = $variant_doc])* $variant, )*
         }
 
+        #[cfg(feature = "pipeline")]
         $crate::config::declare::plain! { $name }
 
         impl $crate::config::declare::Choices for $name {

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::Refused;
 use crate::outcome::{Outcome, OutcomeKind};
+#[cfg(feature = "pipeline")]
 use crate::source::submit::Received;
 
 /// How many events of a batch ended in which way so far.
@@ -50,6 +51,7 @@ pub struct Followed {
 struct Ticket {
     state: Mutex<Option<Result<Summary, Refused>>>,
     /// What is to be counted when the batch is safe, whether or not somebody still waits.
+    #[cfg(feature = "pipeline")]
     received: Mutex<Option<Received>>,
     /// One waiter at most: the receipt is neither cloned nor shared.
     changed: Notify,
@@ -65,6 +67,7 @@ impl Ticket {
         self.changed.notify_one();
     }
 
+    #[cfg(feature = "pipeline")]
     fn count_received(&self) {
         let received = self.received.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(received) = received {
@@ -87,6 +90,7 @@ impl Ticket {
 impl Receipt {
     /// Counts the batch once its events have ended or are safe in the buffer, even if the receipt
     /// is dropped before.
+    #[cfg(feature = "pipeline")]
     pub fn count_once_safe(&self, received: Received) {
         *self.ticket.received.lock().unwrap_or_else(PoisonError::into_inner) = Some(received);
         // It may have become safe a moment ago.
@@ -131,6 +135,7 @@ impl Answer {
     pub fn accept(mut self, summary: Summary) -> Followed {
         let Some(ticket) = self.ticket.take() else { return Followed { ticket: Weak::new() } };
         ticket.set(Ok(summary));
+        #[cfg(feature = "pipeline")]
         ticket.count_received();
         Followed { ticket: Arc::downgrade(&ticket) }
     }
