@@ -66,6 +66,7 @@ pub enum AppendError {
 
 /// Fill level for metrics and `/status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BufferStats {
     /// Events that wait.
     pub events: u64,

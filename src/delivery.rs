@@ -147,6 +147,7 @@ impl From<&CustomerIoConfig> for Tuning {
 
 /// State for `/status` and metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct DeliveryStatus {
     /// `sending`, `waiting` (back-off), `held`, or `paused`.
     pub state: &'static str,

@@ -208,6 +208,7 @@ impl Event {
 
     /// Returns the event as it is kept for dead letters and replay.
     #[must_use]
+    #[cfg(test)]
     pub fn original(&self) -> Original {
         Original { raw: self.raw.clone(), assigned: self.assigned.clone() }
     }

@@ -36,6 +36,9 @@
 //! # }
 //! ```
 
+// `internal` hands out what nobody else can name.
+#![cfg_attr(not(feature = "cli"), warn(unnameable_types))]
+
 // What an event is, and how it ends.
 mod event;
 pub mod outcome;

@@ -48,6 +48,7 @@ pub use options::{
 };
 pub use running::{Builder, RunningSandbox};
 pub use tls::Tls;
+pub use validate::ItemError;
 pub use workspace::view::{Counts, PersonView, RelationView};
 pub use workspace::{Activity, ActivityKind, Attribute, Data, Object, StoredEvent};
 

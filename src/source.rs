@@ -53,7 +53,7 @@ pub struct Incoming {
     /// Position for messages: the line of an input, or the index in a request.
     pub position: u64,
     /// What the event got when it first came, if it comes from the dead letters.
-    pub replay: Option<Box<Replay>>,
+    pub(crate) replay: Option<Box<Replay>>,
 }
 
 /// What the first walk of an event settled for all later ones.

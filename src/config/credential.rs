@@ -45,7 +45,7 @@ impl Credential {
 
     /// Returns the file.
     #[must_use]
-    pub fn file(&self) -> Option<&Path> {
+    pub(crate) fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
@@ -57,7 +57,7 @@ impl Credential {
     /// # Errors
     ///
     /// As [`Credential::from_file`].
-    pub fn read_again(&self) -> Result<Self, String> {
+    pub(crate) fn read_again(&self) -> Result<Self, String> {
         match &self.file {
             Some(path) => Self::from_file(path.clone()),
             None => Ok(self.clone()),

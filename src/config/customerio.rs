@@ -146,6 +146,7 @@ section! {
 
 /// A status code or a class of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StatusPattern {
     /// One code.
     Code(u16),

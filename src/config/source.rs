@@ -19,6 +19,7 @@ use crate::diagnostic::Diagnostic;
 
 /// One source.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum SourceConfig {
     /// The gateway for RudderStack SDKs.
     RudderStack(RudderStackConfig),
@@ -108,6 +109,7 @@ section! {
 
 /// An IP network in CIDR notation, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct IpNetwork {
     /// First address.
     pub address: std::net::IpAddr,

@@ -51,6 +51,7 @@ impl Default for Identity {
 
 /// Counters since the start or the last reset.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Stats {
     /// Requests to the Track API.
     pub requests: u64,

@@ -51,6 +51,7 @@ struct Door {
 
 /// Why a batch was not taken. Nothing of it was counted or stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Refused {
     /// The pipeline is shutting down.
     Closed,
@@ -117,6 +118,7 @@ impl Jobs {
     /// # Cancel safety
     ///
     /// Nothing is lost when the future is dropped.
+    #[cfg(test)]
     pub async fn recv(&mut self) -> Option<Job> {
         let job = self.queue.recv().await;
         self.numbered(job)
@@ -146,7 +148,8 @@ impl Intake {
     /// A batch above the whole budget is taken when nothing else is inside. Budgets above 4 GiB
     /// count as 4 GiB.
     #[must_use]
-    pub fn channel(budget_bytes: usize) -> (Self, Jobs) {
+    #[cfg(test)]
+    pub(crate) fn channel(budget_bytes: usize) -> (Self, Jobs) {
         Self::with_patience(budget_bytes, PATIENCE)
     }
 

@@ -90,11 +90,7 @@ fn batch(person: &str, numbers: std::ops::Range<u64>) -> EventBatch {
             "messageId": format!("{person}-{n}"), "originalTimestamp": "2026-01-01T00:00:00.000Z",
             "properties": {"n": n}})
     };
-    let element = |(position, n)| Incoming {
-        json: Ok(Bytes::from(event(n).to_string())),
-        position,
-        replay: None,
-    };
+    let element = |(position, n)| Incoming::new(Ok(Bytes::from(event(n).to_string())), position);
     EventBatch {
         elements: (0..).zip(numbers).map(element).collect(),
         set_type: None,

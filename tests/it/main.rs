@@ -20,6 +20,7 @@ mod law;
 mod lifecycle;
 mod marker;
 mod parity;
+mod public_api;
 mod reload;
 mod replay;
 mod sdk;

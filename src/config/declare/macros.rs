@@ -34,6 +34,7 @@ macro_rules! section {
     ) => {
         $(#[doc = $doc])*
         $(#[derive($($derive),*)])?
+        #[non_exhaustive]
         $vis struct $name {
             $( $(#[doc = $field_doc])* pub $field: $type, )*
             $($( $(#[doc = $derived_doc])* pub $derived: $derived_type, )*)?
@@ -127,6 +128,7 @@ macro_rules! choice {
     ) => {
         $(#[doc = $doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
         $vis enum $name {
             $( $(#[doc = $variant_doc])* $variant, )*
         }

@@ -127,7 +127,6 @@ impl Reader {
     /// # Errors
     ///
     /// I/O errors.
-    #[expect(clippy::should_implement_trait, reason = "an error ends the file, not the item")]
     pub fn next(&mut self) -> io::Result<Option<Item>> {
         self.input.next()
     }

@@ -14,6 +14,7 @@ use crate::source::submit::Received;
 
 /// How many events of a batch ended in which way so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
     /// Events of the batch.
     pub received: u64,
@@ -91,7 +92,7 @@ impl Receipt {
     /// Counts the batch once its events have ended or are safe in the buffer, even if the receipt
     /// is dropped before.
     #[cfg(feature = "pipeline")]
-    pub fn count_once_safe(&self, received: Received) {
+    pub(crate) fn count_once_safe(&self, received: Received) {
         *self.ticket.received.lock().unwrap_or_else(PoisonError::into_inner) = Some(received);
         // It may have become safe a moment ago.
         let safe = matches!(&*self.ticket.state(), Some(Ok(_)));
