@@ -1,24 +1,26 @@
 //! The pipeline stage between RudderStack events and Customer.io.
 //!
-//! `source → filter (connection mode, integrations, consent) → map (VRL scripts) → buffer → deliver`
+//! ```text
+//! source → filter (connection mode, integrations, consent) → map (VRL scripts) → buffer → deliver
+//! ```
 //!
-//! [`sink::CustomerIoSink`] is the stage for programs that have sources of their own;
-//! [`pipeline::Pipeline`] adds the sources, the endpoints, and an orderly stop, as the binary runs it;
-//! [`sandbox::Sandbox`] is a local Customer.io for tests. Nothing here installs a subscriber, a metrics
-//! recorder, an allocator, or a signal handler.
+//! - [`CustomerIoSink`] is the stage for programs that have sources of their own. It takes an
+//!   [`EventBatch`] and gives a [`Receipt`], which tells when the events are safe and how they ended.
+//! - [`pipeline::Pipeline`] adds the sources, the admin endpoints, and an orderly stop, as the binary
+//!   runs it.
+//! - [`sandbox::Sandbox`] is a local Customer.io for tests.
 //!
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use rudder_customerio::config::{Config, LoadMode};
-//! use rudder_customerio::sink::CustomerIoSink;
-//! use rudder_customerio::source::{EventBatch, Incoming, Origin};
+//! use rudder_customerio::{Config, CustomerIoSink, EventBatch, Incoming, LoadMode, Mappings, Origin};
 //!
 //! # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
-//! let text = "customerio: { site_id: site, api_key: key, endpoint: 'http://127.0.0.1:8090' }\nsources: [ { type: stdin } ]";
+//! let text = "customerio: { site_id: site, api_key: key }\nsources: [ { type: stdin } ]";
 //! let (config, _warnings) = Config::parse(text, "inline", LoadMode::Full, &|_| None).map_err(|e| e[0].clone())?;
 //! let customerio = config.customerio.ok_or("no destination")?;
-//! let sink = CustomerIoSink::builder(customerio).data_dir("data").build().await.map_err(|e| e[0].clone())?;
+//! let sink = CustomerIoSink::builder(customerio).mappings(Mappings::built_in()).data_dir("data");
+//! let sink = sink.build().await.map_err(|e| e[0].clone())?;
 //!
 //! let event = r#"{"type":"track","userId":"u-1","event":"Signed Up","messageId":"m-1"}"#;
 //! let batch = EventBatch {
@@ -28,13 +30,33 @@
 //!     received_at: chrono::Utc::now(),
 //!     client_ip: None,
 //! };
-//! let receipt = sink.handle().submit(batch).await.map_err(|refused| format!("{refused:?}"))?;
-//! let summary = receipt.settled().await.map_err(|refused| format!("{refused:?}"))?;
-//! println!("{summary:?}");
+//! let mut receipt = sink.handle().submit(batch).await?;
+//! receipt.buffered().await?; // safe: it may be acknowledged
+//! println!("{:?}", receipt.settled().await?);
 //! sink.drain(Duration::from_secs(30)).await;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | none | the sink: filter, consent, mapping, buffer on disk or in memory, delivery, dead letters; configuration in YAML |
+//! | `pipeline` | [`pipeline`]: the sources and their TLS, the admin endpoints, the Prometheus recorder, reload, replay, TOML |
+//! | `sandbox` | [`sandbox`] |
+//! | `cli` (default) | the binary, and both |
+//!
+//! # What it leaves to its program
+//!
+//! Nothing here installs a subscriber, a metrics recorder, an allocator, a panic hook, a TLS provider, or
+//! a signal handler. What happens is told through `tracing` and `metrics`; [`telemetry`] names and
+//! describes the metrics, and [`telemetry::Exporter`] sets those that are read off a sink.
+//!
+//! # Errors
+//!
+//! [`Diagnostic`] is the operator's mistake, with its place and a remedy. [`outcome::Reason`] is an
+//! event's fate, a value of a closed set. [`Refused`] says why a batch was not taken.
 
 // `internal` hands out what nobody else can name.
 #![cfg_attr(not(feature = "cli"), warn(unnameable_types))]

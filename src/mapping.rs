@@ -28,7 +28,6 @@ pub(crate) use suite::run_suite;
 
 /// Values that scripts see as `%customerio.<name>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Settings {
     /// Name of one more track event that registers a device token; empty names none.
     pub device_token_event_name: String,

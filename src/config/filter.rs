@@ -26,7 +26,6 @@ section! {
 
 /// Connection modes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct ModeConfig {
     /// For source types that are not listed.
     pub default: Mode,

@@ -64,7 +64,7 @@ pub enum Refused {
 impl Refused {
     /// Returns the label of the metric.
     #[must_use]
-    pub fn label(&self) -> &'static str {
+    pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Full(_) => "buffer_full",
             Self::Closed => "stopping",
@@ -198,7 +198,7 @@ impl Intake {
     }
 
     /// Refuses everything from now on; what is inside goes its way.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.door.budget.close();
         self.door.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
@@ -211,7 +211,7 @@ impl Intake {
 
     /// Returns how many bytes of the budget are taken.
     #[must_use]
-    pub fn bytes_inside(&self) -> u64 {
+    pub(crate) fn bytes_inside(&self) -> u64 {
         (self.door.budget_bytes as usize).saturating_sub(self.door.budget.available_permits())
             as u64
     }

@@ -69,7 +69,27 @@ const SHOWN: &str = "pub use crate::hidden::Thing as Renamed; pub const N: u8 = 
 #[test]
 fn what_can_be_named_from_outside_is_listed_under_every_path() {
     let list = list_of(&[("lib.rs", LIB), ("hidden.rs", HIDDEN), ("shown.rs", SHOWN)]);
-    insta::assert_snapshot!(list, @"");
+    insta::assert_snapshot!(list, @r"
+    shown::Kind
+        enum Kind (non-exhaustive)
+            One
+            Two { a: u8 }
+            Three(u8)
+
+    shown::N
+        const N: u8 = 1
+
+    shown::Renamed
+    Thing
+        struct Thing: Clone
+            field: u8
+            ..
+            impl std::fmt::Display
+            fn seen(&self, a: Option<&str>) -> Vec<u8>
+
+    shown::run
+        async fn run<T: Into<u8>>(t: T) -> Result<(), u8>
+    ");
 }
 
 #[test]

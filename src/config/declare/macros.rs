@@ -34,7 +34,6 @@ macro_rules! section {
     ) => {
         $(#[doc = $doc])*
         $(#[derive($($derive),*)])?
-        #[non_exhaustive]
         $vis struct $name {
             $( $(#[doc = $field_doc])* pub $field: $type, )*
             $($( $(#[doc = $derived_doc])* pub $derived: $derived_type, )*)?

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use syn::{Item, Type};
+use syn::{GenericArgument, Item, Path, PathArguments, Type};
 
 use super::crates::{Crate, Name, attributes, declared, features, is_public};
 use super::text::{implemented, lines, needs, trait_of};
@@ -30,8 +30,9 @@ pub(super) fn exported(of: &Crate) -> String {
         let Item::Impl(item) = item else { continue };
         let Type::Path(this) = &*item.self_ty else { continue };
         let Some(name) = of.resolve(module, &words(&this.path)) else { continue };
-        let of_trait = trait_of(item).and_then(|path| of.resolve(module, &words(path)));
-        if of_trait.is_some_and(|name| !found.contains_key(&name)) {
+        let named = trait_of(item).into_iter().flat_map(paths);
+        let mut own = named.filter_map(|path| of.resolve(module, &words(path)));
+        if own.any(|name| !found.contains_key(&name)) || trait_of(item).is_some_and(is_drop) {
             continue;
         }
         if let Some((_, (_, members))) = items.get_mut(&name) {
@@ -59,7 +60,24 @@ fn first(paths: &Paths) -> &str {
     paths.last().map_or("", |(path, _)| path)
 }
 
-fn words(path: &syn::Path) -> Vec<String> {
+/// A trait's path, and those of the types that it is generic over.
+fn paths(path: &Path) -> Vec<&Path> {
+    let arguments = path.segments.iter().filter_map(|segment| match &segment.arguments {
+        PathArguments::AngleBracketed(arguments) => Some(&arguments.args),
+        _ => None,
+    });
+    let types = arguments.flatten().filter_map(|argument| match argument {
+        GenericArgument::Type(Type::Path(of)) => Some(&of.path),
+        _ => None,
+    });
+    std::iter::once(path).chain(types).collect()
+}
+
+fn is_drop(path: &Path) -> bool {
+    path.is_ident("Drop")
+}
+
+fn words(path: &Path) -> Vec<String> {
     path.segments.iter().map(|segment| segment.ident.to_string()).collect()
 }
 

@@ -27,7 +27,7 @@ fn section(tokens: &[TokenTree]) -> String {
     let fields: Vec<_> = fields.iter().map(|(name, of)| format!("pub {name}: {of}")).collect();
     let (name, fields) = (&tokens[at + 1], fields.join(", "));
     let vis = visibility(&tokens[..at]);
-    format!("{derives} #[non_exhaustive] {vis} struct {name} {{ {fields} }}")
+    format!("{derives} {vis} struct {name} {{ {fields} }}")
 }
 
 fn choice(tokens: &[TokenTree]) -> String {

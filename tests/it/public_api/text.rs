@@ -148,16 +148,17 @@ fn write(tokens: TokenStream, out: &mut String) {
                 separate(out, open);
                 out.push_str(open);
                 write(group.stream(), out);
-                if out.ends_with(", ") {
-                    out.truncate(out.len() - 2);
-                }
+                out.truncate(out.trim_end_matches([' ', ',']).len());
                 out.push_str(close);
             }
+            // Whether a parameter is changed inside is nobody else's matter.
+            TokenTree::Ident(word) if word == "mut" && out.ends_with(['(', ' ']) => {}
             other => {
                 let text = other.to_string();
                 separate(out, &text);
                 out.push_str(&text);
-                if matches!(text.as_str(), "," | "=") || (text == ":" && !out.ends_with("::")) {
+                if matches!(text.as_str(), "," | ";" | "=") || (text == ":" && !out.ends_with("::"))
+                {
                     out.push(' ');
                 }
             }
