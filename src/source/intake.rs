@@ -64,7 +64,7 @@ pub enum Refused {
 impl Refused {
     /// Returns the label of the metric.
     #[must_use]
-    pub(crate) fn label(&self) -> &'static str {
+    pub fn label(&self) -> &'static str {
         match self {
             Self::Full(_) => "buffer_full",
             Self::Closed => "stopping",
