@@ -96,7 +96,7 @@ pub struct Hold {
     pub message: String,
 }
 
-/// Where batches go; the real one is [`client`], tests have their own.
+/// Where batches go; the real one is `client`, tests have their own.
 pub trait Destination: Send + Sync + std::fmt::Debug {
     /// Sends the operations of the given bodies in one request, and reads the answer. `attempt`
     /// counts from 0.

@@ -1,7 +1,7 @@
 //! What the process tells about itself: metric names in one place, the export of the ledger, and,
 //! for the binary alone, the set-up of logs and recorder.
 //!
-//! The library only emits through the `metrics` and `tracing` facades; [`logging::init`] and
+//! The library only emits through the `metrics` and `tracing` facades; `logging::init` and
 //! [`recorder::install`] are called by the binary. No label is ever taken from an event: labels are
 //! codes from closed sets, or names from the configuration.
 

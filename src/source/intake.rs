@@ -203,7 +203,7 @@ impl Intake {
         self.door.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Tells whether [`Intake::close`] was called.
+    /// Tells whether the intake is closed: the sink drains, or was dropped.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.door.budget.is_closed()
