@@ -9,11 +9,16 @@ use super::output::{self, Tone};
 use super::{Globals, exists, exit};
 
 /// Files of `config/` that are written.
-const CONFIG: [(&str, &str); 4] = [
+const CONFIG: [(&str, &str); 9] = [
     ("rudder-customerio.yaml", include_str!("../../config/rudder-customerio.yaml")),
     ("quickstart.yaml", include_str!("../../config/quickstart.yaml")),
     ("sample-events.ndjson", include_str!("../../config/sample-events.ndjson")),
     ("schema.json", include_str!("../../config/schema.json")),
+    ("behind-vector.yaml", include_str!("../../config/behind-vector.yaml")),
+    ("vector/grpc.yaml", include_str!("../../config/vector/grpc.yaml")),
+    ("vector/http.yaml", include_str!("../../config/vector/http.yaml")),
+    ("vector/sdk.yaml", include_str!("../../config/vector/sdk.yaml")),
+    ("vector/direct.yaml", include_str!("../../config/vector/direct.yaml")),
 ];
 
 /// Options of `init`.
@@ -117,12 +122,14 @@ mod tests {
 
     #[test]
     fn the_written_configuration_uses_the_written_scripts() {
-        let [(_, text), ..] = CONFIG;
         let env = |_: &str| Some("x".to_owned());
         let mode = crate::config::LoadMode::Full;
-        let (config, _) =
-            crate::config::Config::parse(&with_scripts(text), "c.yaml", mode, &env).unwrap();
-        assert_eq!(config.mapping.dir, Some(PathBuf::from("vrl")));
+        for wanted in ["rudder-customerio.yaml", "behind-vector.yaml"] {
+            let (_, text) = CONFIG.iter().find(|(name, _)| *name == wanted).unwrap();
+            let (config, _) =
+                crate::config::Config::parse(&with_scripts(text), "c.yaml", mode, &env).unwrap();
+            assert_eq!(config.mapping.dir, Some(PathBuf::from("vrl")), "{wanted}");
+        }
     }
 
     #[test]

@@ -185,6 +185,35 @@ fn a_full_file_system_is_emptied_from_within_and_takes_events_again() {
     sender.check(&lives);
 }
 
+#[test]
+fn a_person_who_cannot_be_delivered_does_not_keep_a_full_file_system_full() {
+    let mut lives = Lives::new(&json!({}));
+    fs::create_dir(lives.data()).expect("make the data directory");
+    lives.within = small_disk(16_000_000, &lives.data());
+    if !can_mount(&lives.within) {
+        return;
+    }
+    lives.start();
+    lives.set_faults(&json!([{"match": {"person": "u-3"}, "do": {"status": 503}}]));
+    let mut sender = Sender::to(&lives);
+    for round in 1..=3 {
+        pause(&lives);
+        assert_refused_for_now(&sender.send_until_refused());
+        resume(&lives);
+        // A seventh of every row is theirs.
+        let others = sender.safe.iter().filter(|n| *n % 7 != 3).count();
+        eventually("everybody else is delivered", || lives.delivered().len() == others);
+        eventually("it takes events again", || sender.send().status == 200);
+        eventually(&format!("it says so (round {round})"), || lives.is_ready());
+    }
+    assert_eq!(lives.status()["ledger"]["gap"], 0);
+    lives.set_faults(&json!([]));
+    let status = lives.settled();
+    assert_eq!(status["all_lives"]["gap"], 0, "{status}");
+    assert_eq!(lives.stop().0.code(), Some(0));
+    sender.check(&lives);
+}
+
 /// A shell that is the parent of two lives on one small disk, which is full when the second begins,
 /// also for the note in the lock file.
 const TWO_LIVES: &str = r#""$@" & child=$!

@@ -26,4 +26,5 @@ mod replay;
 mod sdk;
 mod support;
 mod v1;
+mod vector_recipes;
 mod vector_source;

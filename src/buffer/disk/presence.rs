@@ -78,6 +78,11 @@ impl Presence {
         let mut options = OpenOptions::new();
         let mut out = options.write(true).create(true).truncate(true).mode(0o600).open(&copy)?;
         let mut before = before;
+        // Not after gigabytes were copied.
+        if let Err(error) = can_link(&copy) {
+            fs::remove_file(&copy)?;
+            return Err(error);
+        }
         before.rewind()?;
         let written = io::copy(&mut before, &mut out).and_then(|_| out.sync_all());
         // A hard link, unlike a renaming, never takes the place of another file.
@@ -110,6 +115,13 @@ pub(super) const EMPTY: &str = "it is an empty file";
 
 const GONE: &str = "the file was removed or replaced while it was in use; restart once the right \
      one is in its place";
+
+/// Tells by an error that the file system has no hard links.
+fn can_link(file: &Path) -> io::Result<()> {
+    let link = file.with_added_extension("link");
+    fs::hard_link(file, &link)?;
+    fs::remove_file(&link)
+}
 
 fn is_same(found: &fs::Metadata, opened: &File) -> io::Result<bool> {
     let opened = opened.metadata()?;

@@ -13,6 +13,15 @@ use super::state::State;
 /// The part of the bound that settled events may take on the disk in addition.
 const SHARE: u64 = 8;
 
+/// Which rows are to be written again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Those beyond the [`SHARE`] that settled events may take.
+    BeyondTheShare,
+    /// All that hold more of what is settled than of what waits: the disk is full.
+    All,
+}
+
 /// A row that is to be written again.
 #[derive(Debug)]
 pub(super) struct Rewrite {
@@ -66,14 +75,18 @@ impl State {
     }
 
     /// Takes rows to write again for one commit: the cheapest, while they have `bytes` together.
-    pub(super) fn take_rewrites(&mut self, bytes: u64) -> Vec<Rewrite> {
+    /// These are bytes to read, and for `All` rows bytes to write, since those are short then.
+    pub(super) fn take_rewrites(&mut self, which: Which, bytes: u64) -> Vec<Rewrite> {
         let (mut taken, mut sum, mut waste) = (Vec::new(), 0, self.waste);
-        while sum < bytes && self.is_wasteful(waste) {
+        while sum < bytes && (which == Which::All || self.is_wasteful(waste)) {
             let Some((_, first)) = self.due.pop_first() else { break };
             let Some(held) = self.held.get_mut(&first) else { continue };
             held.due = None;
             waste = waste.saturating_sub(held.waste());
-            sum += held.stored_bytes();
+            sum += match which {
+                Which::BeyondTheShare => held.stored_bytes(),
+                Which::All => held.unsettled_bytes(),
+            };
             taken.push(Rewrite {
                 first,
                 offsets: held.offsets(),

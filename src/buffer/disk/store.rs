@@ -241,6 +241,19 @@ impl Store {
     }
 
     /// Closes the database.
+    /// Moves what is stored to the front of the file, and cuts the rest off. Takes as long as
+    /// writing all that is stored; readers wait.
+    pub(super) fn compact(&self) -> Result<(), Failure> {
+        let mut place = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(database) = &mut *place else {
+            return Err(Failure::Io("the buffer is being opened again".to_owned()));
+        };
+        guarded(|| {
+            database.compact().map_err(redb::Error::from)?;
+            Ok(())
+        })
+    }
+
     pub(super) fn close(&self) {
         close(self.database.write().unwrap_or_else(PoisonError::into_inner).take());
     }

@@ -7,18 +7,21 @@
 //! While nothing but the reserve cannot be written, no events are taken, and settlements are
 //! committed as ever.
 
+mod recovery;
+
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use self::recovery::Failed;
 use super::fetch;
 use super::held::Held;
 use super::meta::Meta;
-use super::rewrite::Rewrite;
+use super::rewrite::{Rewrite, Which};
 use super::row::{Row, Weight, encode};
 use super::shared::Shared;
-use super::state::{Bitmaps, Pending, Waiting};
+use super::state::{Pending, Waiting};
 use super::store::{Change, Failure, Sparse};
 use crate::buffer::{AppendError, LetterId};
 
@@ -62,19 +65,6 @@ pub(super) struct Writer {
     pub(super) try_again: Duration,
 }
 
-/// A failure that is not over.
-#[derive(Debug)]
-struct Failed {
-    /// The row that may be there although its commit failed.
-    unwritten: Option<u64>,
-    /// The letters that were new in it.
-    forgotten: Vec<LetterId>,
-    /// When to try next.
-    next: Instant,
-    /// The database can be written; what is missing is the reserve.
-    writable: bool,
-}
-
 /// Tells everybody that a writer has ended in a panic.
 struct Watch(Arc<Shared>);
 
@@ -113,7 +103,9 @@ impl Writer {
     pub(super) fn begin_refusing(&mut self, failure: &Failure) {
         self.fail(failure, Pending::default(), Vec::new());
         let next = Instant::now() + self.try_again;
-        self.failed = Some(Failed { unwritten: None, forgotten: Vec::new(), next, writable: true });
+        let full = matches!(failure, Failure::Full(_));
+        let forgotten = Vec::new();
+        self.failed = Some(Failed { unwritten: None, forgotten, next, writable: true, full });
     }
 
     /// Works until the buffer is dropped.
@@ -187,7 +179,9 @@ impl Writer {
         let mut state = self.shared.state();
         let claimed = state.claim(GROUP_BYTES);
         let (pending, settled) = state.take_pending();
-        let rewrites = if self.may_rewrite() { state.take_rewrites(REWRITE_BYTES) } else { vec![] };
+        let may = self.failed.is_none() && self.may_rewrite();
+        let rewrites =
+            if may { state.take_rewrites(Which::BeyondTheShare, REWRITE_BYTES) } else { vec![] };
         drop(state);
         if claimed.is_empty() && pending.is_empty() && rewrites.is_empty() {
             self.watch();
@@ -205,7 +199,7 @@ impl Writer {
             self.shared.news.notify_one();
             return;
         };
-        let (rewrites, rewritten) = self.rewrite(rewrites);
+        let (rewrites, rewritten) = self.thin(rewrites);
         let change = Change {
             row: row.clone().map(|row| (first, row)),
             letters: claimed.iter().flat_map(Waiting::letters).collect(),
@@ -228,7 +222,6 @@ impl Writer {
         match self.shared.store.commit(&change, &meta, announce) {
             Ok(()) => {
                 self.committed = meta;
-                self.shrink();
                 let mut state = self.shared.state();
                 state.rewrote(&rewrites, true);
                 state.letters.show(change.forgotten.iter().filter(|id| !fresh.contains(id)));
@@ -238,13 +231,15 @@ impl Writer {
                 }
                 self.shared.publish(state);
                 self.shared.room.notify_one();
+                self.shrink();
             }
             Err(failure) => {
-                if matches!(failure, Failure::Full(_)) {
+                let full = matches!(failure, Failure::Full(_));
+                if full {
                     self.shared.store.reserve.release();
                 }
                 if !rewrites.is_empty() {
-                    self.cautious = Some(Instant::now() + self.try_again * CAUTION);
+                    self.be_cautious();
                     self.shared.state().rewrote(&rewrites, false);
                 }
                 let unwritten = row.map(|_| first);
@@ -252,7 +247,7 @@ impl Writer {
                 self.committed.next = meta.next;
                 self.fail(&failure, pending, claimed);
                 let next = Instant::now();
-                let failed = Failed { unwritten, forgotten: fresh, next, writable: false };
+                let failed = Failed { unwritten, forgotten: fresh, next, writable: false, full };
                 self.failed = Some(failed);
                 self.recover();
             }
@@ -266,18 +261,21 @@ impl Writer {
         }
         if let Err(failure) = self.shared.store.check_presence() {
             self.fail(&failure, Pending::default(), Vec::new());
-            let (forgotten, next) = (Vec::new(), Instant::now());
-            self.failed = Some(Failed { unwritten: None, forgotten, next, writable: false });
+            self.failed = Some(Failed::unread());
             self.recover();
         }
     }
 
     fn may_rewrite(&self) -> bool {
-        self.failed.is_none() && self.cautious.is_none_or(|until| until <= Instant::now())
+        self.cautious.is_none_or(|until| until <= Instant::now())
+    }
+
+    fn be_cautious(&mut self) {
+        self.cautious = Some(Instant::now() + self.try_again * CAUTION);
     }
 
     /// Makes rows without their settled events; leaves out those that cannot be read.
-    fn rewrite(&self, rewrites: Vec<Rewrite>) -> (Vec<Rewrite>, Vec<Sparse>) {
+    fn thin(&mut self, rewrites: Vec<Rewrite>) -> (Vec<Rewrite>, Vec<Sparse>) {
         let (mut done, mut rows) = (Vec::new(), Vec::new());
         for rewrite in rewrites {
             let first = rewrite.first;
@@ -290,7 +288,7 @@ impl Writer {
                     rows.push(Sparse { first, row, settled: rewrite.bitmap.clone() });
                     done.push(rewrite);
                 }
-                Err(failure) => {
+                Err(failure @ Failure::Corrupt(_)) => {
                     let file = self.shared.store.file.display();
                     tracing::warn!(
                         %file,
@@ -299,6 +297,15 @@ impl Writer {
                         "A row of the buffer cannot be made smaller; it keeps its room.",
                     );
                     self.shared.state().change_held(first, Held::unsound);
+                }
+                Err(failure) => {
+                    tracing::debug!(
+                        row = first,
+                        error = %failure,
+                        "A row of the buffer cannot be made smaller now.",
+                    );
+                    self.be_cautious();
+                    self.shared.state().rewrote(&[rewrite], false);
                 }
             }
         }
@@ -328,79 +335,7 @@ impl Writer {
             }
             Err(failure) => {
                 self.fail(&failure, Pending::default(), Vec::new());
-                let (forgotten, next) = (Vec::new(), Instant::now());
-                self.failed = Some(Failed { unwritten: None, forgotten, next, writable: false });
-            }
-        }
-    }
-
-    /// Refuses everything until the database works again.
-    fn fail(&mut self, failure: &Failure, pending: Pending, claimed: Vec<Waiting>) {
-        let text = format!("{}: {failure}", self.shared.store.file.display());
-        let mut state = self.shared.state();
-        let known = state.trouble.replace(text.clone()).is_some();
-        state.restore(pending);
-        state.refuse_all(claimed, &AppendError::Failed(text));
-        drop(state);
-        self.shared.room.notify_one();
-        self.shared.news.notify_one();
-        if !known {
-            let file = self.shared.store.file.display();
-            tracing::error!(
-                %file,
-                error = %failure,
-                "The buffer cannot be written; new events are refused.",
-            );
-        }
-    }
-
-    /// Opens the database again, and proves by a commit that it can be written.
-    fn recover(&mut self) {
-        let Some(failed) = &mut self.failed else { return };
-        failed.next = Instant::now() + self.try_again;
-        let opened = self.shared.store.open();
-        let (unwritten, mut forgotten) = (failed.unwritten, failed.forgotten.clone());
-        let (pending, settled): (Pending, Bitmaps) = self.shared.state().take_pending();
-        forgotten.extend(&pending.forgotten);
-        let change = Change { unwritten, forgotten, settled, ..Change::default() };
-        let mut meta = self.committed.clone();
-        meta.commit += 1;
-        meta.apply(&pending.delta);
-        let written = opened.and_then(|found| {
-            if found.commit != self.committed.commit && found.commit != meta.commit {
-                return Err(Failure::Io(
-                    "another buffer is in its place; restart to use that".to_owned(),
-                ));
-            }
-            self.shared.store.commit(&change, &meta, |_| ())
-        });
-        failed.writable = written.is_ok();
-        let writable = failed.writable;
-        if writable {
-            self.shared.state().letters.show(&change.forgotten);
-            self.committed = meta;
-            failed.unwritten = None;
-            failed.forgotten.clear();
-        }
-        match written.and_then(|()| self.shared.store.reserve.ensure()) {
-            Ok(()) => {
-                self.failed = None;
-                self.shared.state().trouble = None;
-                self.shared.room.notify_one();
-                self.shared.news.notify_one();
-                let file = self.shared.store.file.display();
-                tracing::info!(%file, "The buffer can be written again.");
-            }
-            Err(failure) if writable => self.fail(&failure, Pending::default(), Vec::new()),
-            Err(failure) => {
-                if matches!(failure, Failure::Full(_)) {
-                    self.shared.store.reserve.release();
-                }
-                self.fail(&failure, pending, Vec::new());
-                // What is stored is delivered meanwhile, if it can be read at all.
-                if let Err(failure) = self.shared.store.open_view() {
-                    tracing::debug!(error = %failure, "The buffer cannot be read, either.");
-                }
+                self.failed = Some(Failed::unread());
             }
         }
     }
