@@ -2,7 +2,7 @@
 //! for the binary alone, the set-up of logs and recorder.
 //!
 //! The library only emits through the `metrics` and `tracing` facades; `logging::init` and
-//! [`recorder::install`] are called by the binary. No label is ever taken from an event: labels are
+//! `recorder::install` are called by the binary. No label is ever taken from an event: labels are
 //! codes from closed sets, or names from the configuration.
 
 mod export;
