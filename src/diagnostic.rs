@@ -114,9 +114,81 @@ impl fmt::Display for Diagnostic {
 
 impl std::error::Error for Diagnostic {}
 
+/// Everything that is wrong at once, as one error.
+///
+/// `Display` and `Debug` both show every diagnostic in full, one after the other, so that a `main`
+/// that returns it tells the operator what to do.
+///
+/// ```
+/// use rudder_customerio::config::{Config, LoadMode};
+///
+/// let load = || -> Result<(), Box<dyn std::error::Error>> {
+///     Config::parse("data_dirs: x", "app.yaml", LoadMode::WithoutSecrets, &|_| None)?;
+///     Ok(())
+/// };
+/// assert!(load().unwrap_err().to_string().contains("--> app.yaml:1:1 (data_dirs)"));
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Diagnostics(Vec<Diagnostic>);
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, diagnostic) in self.0.iter().enumerate() {
+            write!(f, "{}{diagnostic}", if n == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+impl std::ops::Deref for Diagnostics {
+    type Target = [Diagnostic];
+
+    fn deref(&self) -> &[Diagnostic] {
+        &self.0
+    }
+}
+
+impl IntoIterator for Diagnostics {
+    type Item = Diagnostic;
+    type IntoIter = std::vec::IntoIter<Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl From<Vec<Diagnostic>> for Diagnostics {
+    fn from(diagnostics: Vec<Diagnostic>) -> Self {
+        Self(diagnostics)
+    }
+}
+
+impl From<Diagnostics> for Vec<Diagnostic> {
+    fn from(Diagnostics(diagnostics): Diagnostics) -> Self {
+        diagnostics
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_one_error_every_diagnostic_is_shown_in_both_forms() {
+        let all =
+            vec![Diagnostic::error("a", "first").help("x"), Diagnostic::warning("b", "second")];
+        let error: Box<dyn std::error::Error + Send + Sync> = Diagnostics::from(all).into();
+        let text = "error[a]: first\n  = help: x\nwarning[b]: second";
+        assert_eq!((error.to_string(), format!("{error:?}")), (text.to_owned(), text.to_owned()));
+    }
 
     #[test]
     fn a_script_diagnostic_shows_place_line_and_help() {

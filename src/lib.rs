@@ -13,26 +13,17 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use rudder_customerio::{Config, CustomerIoSink, EventBatch, Incoming, LoadMode, Mappings, Origin};
+//! use rudder_customerio::{Config, CustomerIoSink, EventBatch, LoadMode};
 //!
 //! # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
 //! let text = "customerio: { site_id: site, api_key: key }\nsources: [ { type: stdin } ]";
-//! let (config, _warnings) = Config::parse(text, "inline", LoadMode::Full, &|_| None).map_err(|e| e[0].clone())?;
-//! let customerio = config.customerio.ok_or("no destination")?;
-//! let sink = CustomerIoSink::builder(customerio).mappings(Mappings::built_in()).data_dir("data");
-//! let sink = sink.build().await.map_err(|e| e[0].clone())?;
+//! let (config, _warnings) = Config::parse(text, "inline", LoadMode::Full, &|_| None)?;
+//! let sink = CustomerIoSink::builder(config.customerio).data_dir("data").build().await?;
 //!
 //! let event = r#"{"type":"track","userId":"u-1","event":"Signed Up","messageId":"m-1"}"#;
-//! let batch = EventBatch {
-//!     elements: vec![Incoming::new(Ok(event.into()), 0)],
-//!     set_type: None,
-//!     origin: Origin { source: "host".into(), source_type: "cloud".into() },
-//!     received_at: chrono::Utc::now(),
-//!     client_ip: None,
-//! };
-//! let mut receipt = sink.handle().submit(batch).await?;
+//! let mut receipt = sink.handle().submit(EventBatch::from(event).source("host")).await?;
 //! receipt.buffered().await?; // safe: it may be acknowledged
-//! println!("{:?}", receipt.settled().await?);
+//! println!("{}", receipt.settled().await?);
 //! sink.drain(Duration::from_secs(30)).await;
 //! # Ok(())
 //! # }

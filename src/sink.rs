@@ -1,7 +1,8 @@
 //! The sink: filter → map → buffer → deliver behind one type.
 //!
 //! [`CustomerIoSink`] owns the running stages, [`SinkHandle`] is what sources, endpoints, and
-//! embedding programs hold. It installs nothing global: no subscriber, recorder, or signal handler.
+//! embedding programs hold. It installs nothing global: no subscriber, recorder, panic hook, TLS
+//! provider, or signal handler.
 
 mod account;
 mod append;
@@ -13,6 +14,7 @@ pub(crate) mod parts;
 mod reorder;
 pub(crate) mod rules;
 pub(crate) mod scripts;
+mod service;
 mod trouble;
 mod workers;
 
@@ -39,7 +41,9 @@ use crate::delivery;
 #[cfg(feature = "pipeline")]
 use crate::delivery::{DeadLetters, Destination};
 use crate::outcome::{Ledger, LedgerSnapshot};
-use crate::source::intake::PATIENCE;
+use crate::source::PROGRAM;
+use crate::source::intake::{Answer, PATIENCE, RoomWait};
+use crate::source::received::Received;
 
 pub use crate::buffer::BufferStats;
 pub use crate::delivery::{DeliveryHandle, DeliveryStatus};
@@ -56,10 +60,53 @@ pub(crate) use workers::on_mapping_stack;
 /// moment; one that hangs must not keep the process from leaving.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many batches [`CustomerIoSink::run`] has under way before it waits for the first.
-const AHEAD: usize = 64;
-
 /// A running sink.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use rudder_customerio::config::CustomerIoConfig;
+/// use rudder_customerio::sandbox::Sandbox;
+/// use rudder_customerio::sink::CustomerIoSink;
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// // A local Customer.io; without an endpoint, events go to the region's.
+/// let sandbox = Sandbox::builder().start().await?;
+/// let mut customerio = CustomerIoConfig::new("site id", "API key");
+/// customerio.endpoint = Some(sandbox.base_url().parse()?);
+///
+/// let sink = CustomerIoSink::builder(customerio).data_dir(dir.path()).build().await?;
+/// let events = [
+///     r#"{"type":"identify","userId":"u-1","traits":{"plan":"pro"}}"#,
+///     r#"{"type":"track","userId":"u-1","event":"Signed Up"}"#,
+/// ];
+/// let summary = sink.run(futures_util::stream::iter(events)).await?;
+/// assert_eq!((summary.received, summary.delivered), (2, 2));
+/// assert_eq!(sandbox.people().len(), 1);
+///
+/// // What is not delivered within this time is delivered after the next start.
+/// assert!(sink.drain(Duration::from_secs(30)).await.is_clean());
+/// # sandbox.shutdown().await;
+/// # Ok(()) }
+/// ```
+///
+/// # Runtime
+///
+/// The stages are tasks of the tokio runtime on which the sink is built, which needs its timer and
+/// its I/O enabled and may have one thread or many. Mapping has threads of its own and never
+/// blocks that runtime. Handles and receipts work on any thread, in any runtime, and without one.
+///
+/// When that runtime is shut down without a [drain](CustomerIoSink::drain), receipts are refused
+/// with [`Refused::Closed`], and what the buffer holds on disk is delivered after the next start.
+///
+/// # Several sinks
+///
+/// A process may have several, each with a data directory of its own. Their metrics have the same
+/// labels, so counters add up and gauges show the last.
+///
+/// # Drop
 ///
 /// Dropping it closes its intake; what is inside still goes its way in the background.
 #[derive(Debug)]
@@ -70,9 +117,13 @@ pub struct CustomerIoSink {
 }
 
 /// Access to a running sink; cheap to clone.
+///
+/// It is a [`tower_service::Service`] of [`EventBatch`], for a router that is made of those.
 #[derive(Clone, Debug)]
 pub struct SinkHandle {
     shared: Arc<Shared>,
+    /// Where [`tower_service::Service::poll_ready`] of this very handle waits.
+    room: RoomWait,
 }
 
 #[derive(Debug)]
@@ -148,9 +199,12 @@ impl Drained {
 }
 
 impl CustomerIoSink {
-    /// Begins a sink from checked configuration, with defaults for everything else.
-    pub fn builder(customerio: CustomerIoConfig) -> Builder {
-        Builder::new(customerio)
+    /// Begins a sink for a workspace at Customer.io, with defaults for everything else.
+    ///
+    /// Takes the configuration's section as [`Config`](crate::config::Config) has it, where it may
+    /// be missing; [`Builder::build`] refuses that.
+    pub fn builder(customerio: impl Into<Option<CustomerIoConfig>>) -> Builder {
+        Builder::new(customerio.into())
     }
 
     /// Starts all stages on the current runtime.
@@ -170,8 +224,9 @@ impl CustomerIoSink {
         let front = Front::start(width, &rules, &buffer, dead_letters.clone())?;
         let account = Arc::clone(&front.account);
         let data_dir = parts.data_dir;
-        // Delivery ends last of all tasks, also of a sink that is only dropped.
-        let held = data_dir.clone();
+        // Delivery ends last of all tasks, also of a sink that is only dropped. However it ends,
+        // nothing settles any more.
+        let held = (data_dir.clone(), AbandonAtEnd(Arc::clone(&account)));
         #[cfg(feature = "pipeline")]
         let letters = Arc::clone(&dead_letters);
         let (delivery, task) = delivery::start_paced(
@@ -204,7 +259,7 @@ impl CustomerIoSink {
             dead_letters: letters,
             stages: [front.appender.abort_handle(), task.abort_handle()],
         };
-        let handle = SinkHandle { shared: Arc::new(shared) };
+        let handle = SinkHandle { shared: Arc::new(shared), room: RoomWait::default() };
         Ok(Self { handle, appender: front.appender, delivery: task })
     }
 
@@ -214,36 +269,70 @@ impl CustomerIoSink {
         self.handle.clone()
     }
 
-    /// Takes everything from a stream of batches, in order, and returns after the last event has
-    /// ended.
+    /// Takes everything from a stream, and returns after the last of its events has ended:
+    /// delivered, kept back by a rule, or a dead letter.
     ///
-    /// Batches of some hundred events use the mapping threads best. An outage of Customer.io only
-    /// makes this wait; to stop earlier, drop the future and call [`CustomerIoSink::drain`].
+    /// The summary counts the events of this run alone; others may be handed in meanwhile.
+    ///
+    /// An item is a batch, or whatever makes one, such as one event's text. Single events are
+    /// joined on the way to the disk and to Customer.io; batches save some work before that.
+    ///
+    /// **Order.** Events enter in the stream's order, and no operation overtakes an earlier one of
+    /// the same person.
+    ///
+    /// **Back pressure.** The stream is polled while there is room: in memory
+    /// ([`Builder::intake_bytes`]), and behind that in the buffer ([`Builder::buffer`]). An outage
+    /// of Customer.io fills the buffer before it stops the stream.
+    ///
+    /// **Errors of the stream** are its owner's, since only he knows whether to go on: map what
+    /// cannot be skipped to the end of the stream.
+    ///
+    /// ```
+    /// # use futures_util::{StreamExt, future::ready, stream};
+    /// # async fn example(sink: rudder_customerio::sink::CustomerIoSink) -> Result<(), Box<dyn std::error::Error>> {
+    /// # let lines = stream::iter([std::io::Result::Ok(String::new())]);
+    /// let mut failure = None;
+    /// let events = lines.scan(&mut failure, |failure, line| {
+    ///     ready(line.map_err(|error| **failure = Some(error)).ok())
+    /// });
+    /// let summary = sink.run(events).await?;
+    /// if let Some(error) = failure {
+    ///     eprintln!("the input broke off after {summary}: {error}");
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Refused::Closed`] when the sink was closed meanwhile.
+    /// [`Refused::Closed`] at once when the intake is closed or the sink's runtime ends; the
+    /// ledger has what was taken before.
+    ///
+    /// # Cancel safety
+    ///
+    /// What was taken goes its way when the future is dropped. One item is lost if it waited for
+    /// room; so end the stream instead (`take_until`), and drop the future only to end the wait
+    /// for delivery. [`SinkHandle::submit_all`] tells the two apart.
     pub async fn run<B: Into<EventBatch>>(
         &self,
         batches: impl Stream<Item = B>,
-    ) -> Result<LedgerSnapshot, Refused> {
-        let submitted = batches.then(|batch| self.handle.submit(batch.into()));
-        let ended =
-            submitted.map(|receipt| async { receipt?.settled().await }).buffer_unordered(AHEAD);
-        let mut ended = std::pin::pin!(ended);
-        while let Some(summary) = ended.next().await {
-            summary?;
-        }
-        Ok(self.handle.ledger().snapshot())
+    ) -> Result<Summary, Refused> {
+        self.handle.submit_all(batches).await?.settled().await
     }
 
     /// Closes the intake, maps and stores what is inside, and delivers until everything is
     /// delivered or `timeout` is over. What is left then stays in the buffer.
+    ///
+    /// Receipts of what is left are refused with [`Refused::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the sink is as if it were dropped: closed, and still at work.
     pub async fn drain(self, timeout: Duration) -> Drained {
         self.drain_until(tokio::time::sleep(timeout)).await
     }
 
-    /// As [`CustomerIoSink::drain`], with any event as the end of patience.
+    /// As [`CustomerIoSink::drain`], with any event as the end of patience, such as a second
+    /// signal.
     pub async fn drain_until(self, enough: impl Future<Output = ()>) -> Drained {
         self.drain_and_flush(enough, FLUSH_PATIENCE).await
     }
@@ -307,13 +396,94 @@ impl Drop for CustomerIoSink {
 }
 
 impl SinkHandle {
-    /// Hands in a batch, waiting for room as long as it takes.
+    /// Hands in a batch, or whatever makes one, waiting for room as long as it takes.
+    ///
+    /// Batches enter in the order of the calls. When this returns, the events are in memory alone;
+    /// [`Receipt::buffered`] tells when they are safe, and [`Receipt::settled`] when they have
+    /// ended. Nothing needs to be awaited before the next call.
+    ///
+    /// ```
+    /// # use rudder_customerio::sink::{EventBatch, Refused, SinkHandle};
+    /// # async fn example(handle: SinkHandle) -> Result<(), Refused> {
+    /// let event = EventBatch::from(r#"{"type":"page","userId":"u-1","name":"Home"}"#).source("shop");
+    /// let receipt = handle.submit(event).await?;
+    /// let summary = receipt.settled().await?;
+    /// assert_eq!(summary.received, 1);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     ///
     /// [`Refused::Closed`] when the sink is closed.
-    pub async fn submit(&self, batch: EventBatch) -> Result<Receipt, Refused> {
-        self.shared.intake.submit(batch, Duration::MAX).await
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped before it answers, the batch was not taken.
+    pub async fn submit(&self, batch: impl Into<EventBatch>) -> Result<Receipt, Refused> {
+        let (answer, receipt) = Answer::pair();
+        self.enter(batch.into(), answer).await?;
+        Ok(receipt)
+    }
+
+    /// Hands in everything from a stream, in order, and returns one receipt for all of it.
+    ///
+    /// This is [`CustomerIoSink::run`] up to the end of the stream. Unlike a run, it leaves to its
+    /// caller how long the delivery is waited for:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use futures_util::{Stream, StreamExt};
+    /// # use rudder_customerio::sink::{CustomerIoSink, Refused};
+    /// # async fn example(sink: CustomerIoSink, events: impl Stream<Item = String>, stop: impl Future<Output = ()>) -> Result<(), Refused> {
+    /// let receipt = sink.handle().submit_all(events.take_until(stop)).await?;
+    /// match tokio::time::timeout(Duration::from_secs(30), receipt.settled()).await {
+    ///     Ok(summary) => println!("{}", summary?),
+    ///     Err(_) => println!("what is left is delivered after the next start"),
+    /// }
+    /// sink.drain(Duration::ZERO).await;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Closed`] at once when the intake is closed or the sink's runtime ends.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`CustomerIoSink::run`].
+    pub async fn submit_all<B: Into<EventBatch>>(
+        &self,
+        batches: impl Stream<Item = B>,
+    ) -> Result<Receipt, Refused> {
+        let receipt = Receipt::empty();
+        // Stands for the batches to come, so that the receipt is not settled in between.
+        let more = receipt.answer();
+        let mut batches = std::pin::pin!(batches);
+        loop {
+            let next = tokio::select! {
+                biased;
+                refused = receipt.refused() => return Err(refused),
+                () = self.shared.intake.closed() => return Err(Refused::Closed),
+                next = batches.next() => next,
+            };
+            let Some(batch) = next else { break };
+            self.enter(batch.into(), receipt.answer()).await?;
+        }
+        drop(more.accept(Summary::default()));
+        Ok(receipt)
+    }
+
+    async fn enter(&self, batch: EventBatch, answer: Answer) -> Result<(), Refused> {
+        let answer = answer.counting(Received::new(&batch, PROGRAM));
+        self.shared.intake.enter(batch, answer, Duration::MAX).await
+    }
+
+    /// As [`SinkHandle::submit`], for one who was told that there is room.
+    fn submit_now(&self, batch: EventBatch) -> Result<Receipt, Refused> {
+        let (answer, receipt) = Answer::pair();
+        let answer = answer.counting(Received::new(&batch, PROGRAM));
+        self.shared.intake.enter_now(batch, answer)?;
+        Ok(receipt)
     }
 
     /// Returns the door for sources, which can also limit their wait.
@@ -447,6 +617,15 @@ impl Default for SinkStats {
             scripts_loaded_at: DateTime::UNIX_EPOCH,
             unavailable: Vec::new(),
         }
+    }
+}
+
+/// Ends the wait of all receipts.
+struct AbandonAtEnd(Arc<Account>);
+
+impl Drop for AbandonAtEnd {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
 

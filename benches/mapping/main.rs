@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use chrono::Utc;
 use rudder_customerio::config::Config;
 use rudder_customerio::internal::event::{Event, IdInput, Plan, decode};
 use rudder_customerio::internal::stage::{Fill, Filter, Mapped, Mapping, Stage, Walked, prepare};
@@ -193,13 +192,10 @@ fn chain(
         .enumerate()
         .map(|(i, event)| Incoming::new(Ok(event.clone()), i as u64))
         .collect();
-    let batch = EventBatch {
-        elements: Vec::new(),
-        set_type: None,
-        origin: origin.clone(),
-        received_at: Utc::now(),
-        client_ip: Some("203.0.113.9".into()),
-    };
+    let batch = EventBatch::new()
+        .source(origin.source.clone())
+        .source_type(origin.source_type.clone())
+        .client_ip("203.0.113.9");
     measurement(name, move || {
         elements
             .iter()

@@ -16,12 +16,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use chrono::Utc;
 use rudder_customerio::config::Config;
 use rudder_customerio::internal::event::{decode, decode_vector};
 use rudder_customerio::internal::stage::{Fill, Filter, Mapping, Stage, Walked};
 use rudder_customerio::mapping::{Mappings, Settings};
-use rudder_customerio::sink::{EventBatch, Incoming, Origin};
+use rudder_customerio::sink::{EventBatch, Incoming};
 
 /// As in the binary.
 #[global_allocator]
@@ -56,13 +55,7 @@ fn measure() {
     let config = Config::default();
     let filter = Arc::new(Filter::new(&config.filter, &config.consent));
     let mut stage = Stage::new(filter, Arc::clone(&mapping), Fill::Gateway);
-    let batch = EventBatch {
-        elements: vec![],
-        set_type: None,
-        origin: Origin { source: "vector".into(), source_type: "".into() },
-        received_at: Utc::now(),
-        client_ip: None,
-    };
+    let batch = EventBatch::new().source("vector");
     // Only what is mapped: events that end before would make the walk look cheap.
     let requests: Vec<Bytes> = requests
         .into_iter()

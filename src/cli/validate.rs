@@ -250,7 +250,10 @@ pub fn are_edited(scripts: &Mappings) -> bool {
 
 /// Returns the scripts that the configuration names.
 pub fn scripts_of(config: &Config) -> Result<Mappings, Vec<Diagnostic>> {
-    config.mapping.dir.as_deref().map_or_else(|| Ok(Mappings::built_in()), Mappings::read)
+    match config.mapping.dir.as_deref() {
+        Some(dir) => Ok(Mappings::read(dir)?),
+        None => Ok(Mappings::built_in()),
+    }
 }
 
 #[cfg(test)]

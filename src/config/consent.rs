@@ -26,6 +26,13 @@ section! {
     checked by check_rules
 }
 
+impl Default for ConsentConfig {
+    /// No rule: every event may be sent.
+    fn default() -> Self {
+        super::Config::default().consent
+    }
+}
+
 section! {
     /// One rule for RudderStack's `consentManagement`.
     #[derive(Clone, Debug, PartialEq, Eq)]

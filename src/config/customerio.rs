@@ -11,7 +11,7 @@ use super::context::Context;
 use super::credential::{Credential, Half};
 #[cfg(feature = "pipeline")]
 use super::declare::plain;
-use super::declare::{Choice, Form, Sect, choice, reference_schema, section};
+use super::declare::{Choice, Form, Sect, choice, from_default, reference_schema, section};
 use super::form::{BaseUrl, Count, FilePath, Flag, List, Nullable, Period, Size, Word};
 use super::tree::{Data, Node};
 use crate::diagnostic::Diagnostic;
@@ -68,6 +68,22 @@ section! {
         burst: u32 = rate_limit.burst,
     }
     checked by destination
+}
+
+impl CustomerIoConfig {
+    /// Makes the section from the two halves of the Track API credentials, with the defaults of a
+    /// file for everything else: the fields are there to be set.
+    ///
+    /// [`Builder::build`](crate::sink::Builder::build) checks what the connection needs: endpoint,
+    /// site id, and roots. A file is checked whole, so let [`Config::parse`](super::Config::parse)
+    /// read what an operator writes.
+    #[expect(clippy::expect_used, reason = "declared defaults are constant, and a test reads them")]
+    #[must_use]
+    pub fn new(site_id: impl Into<Credential>, api_key: impl Into<Credential>) -> Self {
+        let defaults = from_default::<Self, Sect>("{ site_id: s, api_key: k }");
+        let defaults = defaults.expect("declared defaults are valid");
+        Self { site_id: site_id.into(), api_key: api_key.into(), ..defaults }
+    }
 }
 
 choice! {

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::declare::{Sect, from_default};
 use super::reference::reason;
 use super::{Config, check, toml, yaml};
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 
 /// What a load is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Config {
     /// # Errors
     ///
     /// Everything that is wrong with the file. No diagnostic shows a value or a line.
-    pub fn load(path: &Path, mode: LoadMode) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+    pub fn load(path: &Path, mode: LoadMode) -> Result<(Self, Vec<Diagnostic>), Diagnostics> {
         let name = path.display().to_string();
         let text = read(path, &name)?;
         Self::parse(&text, &name, mode, &|name| std::env::var(name).ok())
@@ -41,12 +41,12 @@ impl Config {
         name: &str,
         mode: LoadMode,
         env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<(Self, Vec<Diagnostic>), Vec<Diagnostic>> {
+    ) -> Result<(Self, Vec<Diagnostic>), Diagnostics> {
         let is_toml = Path::new(name).extension().is_some_and(|e| e.eq_ignore_ascii_case("toml"));
         let tree = if is_toml { toml::parse(text, name)? } else { yaml::parse(text, name)? };
         let mut cx = Context::new(name, mode, env);
         let config = check::decode(&tree, &mut cx);
-        finish(config, cx)
+        Ok(finish(config, cx)?)
     }
 }
 

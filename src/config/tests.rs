@@ -31,11 +31,11 @@ fn env(name: &str) -> Option<String> {
 }
 
 fn full(text: &str) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
-    Config::parse(text, "c.yaml", LoadMode::Full, &env)
+    Ok(Config::parse(text, "c.yaml", LoadMode::Full, &env)?)
 }
 
 fn bare(text: &str) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
-    Config::parse(text, "c.yaml", LoadMode::WithoutSecrets, &env)
+    Ok(Config::parse(text, "c.yaml", LoadMode::WithoutSecrets, &env)?)
 }
 
 /// Everything that is said about a text, one diagnostic per paragraph.
@@ -562,7 +562,7 @@ fn a_list_per_source_type_is_told_apart_from_a_mistake() {
 fn toml_says_the_same_as_yaml() {
     let text = "drain_timeout = \"5s\"\n[[sources]]\ntype = \"stdin\"\n\n[customerio]\nsite_id = \"a\"\napi_key = \"b\"\nregoin = \"eu\"\n";
     let faults = Config::parse(text, "c.toml", LoadMode::Full, &env).unwrap_err();
-    insta::assert_snapshot!(show(faults), @r"
+    insta::assert_snapshot!(show(faults.into()), @r"
     error[unknown_key]: there is no key `regoin` here
       --> c.toml:8:1 (customerio.regoin)
       = help: did you mean `region`?

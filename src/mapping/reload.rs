@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Check, Mapping, Mappings, Settings, run_suite};
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 
 /// How often a folder should be looked at.
 pub const PERIOD: Duration = Duration::from_secs(1);
@@ -48,7 +48,7 @@ pub fn accept(
 #[derive(Debug)]
 pub struct Watcher {
     dir: PathBuf,
-    last: Result<Mappings, Vec<Diagnostic>>,
+    last: Result<Mappings, Diagnostics>,
 }
 
 impl Watcher {

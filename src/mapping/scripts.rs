@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use super::source::{MAX_SOURCE_BYTES, too_large};
 use crate::config::tree::{Data, Entry, Node};
 use crate::config::yaml;
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 
 /// The list's file.
 const LIST: &str = "mapping.yaml";
@@ -67,7 +67,7 @@ impl Mappings {
     /// # Errors
     ///
     /// Diagnostics for an unreadable folder or file, and for mistakes in `mapping.yaml`.
-    pub fn read(dir: &Path) -> Result<Self, Vec<Diagnostic>> {
+    pub fn read(dir: &Path) -> Result<Self, Diagnostics> {
         let list_path = dir.join(LIST);
         let list_text = read_text(&list_path, MAX_SOURCE_BYTES as u64).map_err(|fault| {
             let help = "a mapping folder holds `mapping.yaml`; `init` writes one to begin with";
@@ -89,7 +89,7 @@ impl Mappings {
             Vec::new()
         });
         if !faults.is_empty() {
-            return Err(faults);
+            return Err(faults.into());
         }
         Ok(Self { list, list_text, files, tests, dir: Some(dir.to_owned()) })
     }

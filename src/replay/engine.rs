@@ -201,7 +201,7 @@ impl Engine {
             let refused = match intake.submit(batch, PATIENCE).await {
                 Ok(receipt) => match self.answer(receipt).await? {
                     Ok(summary) => {
-                        self.report.failed_again += summary.failed + summary.rejected;
+                        self.report.failed_again += summary.failures();
                         self.report.waiting = None;
                         return Ok(());
                     }

@@ -30,9 +30,12 @@ struct Open {
     appending: bool,
     /// Settlements that came before their events were entered.
     early: Vec<(Sequence, Outcome)>,
-    /// Batches with a receipt, by their first event.
+    /// Batches with a receipt, by their first event. Neighbours of one receipt are one batch, so
+    /// that a stream of single events costs no more than its receipt.
     followed: BTreeMap<u64, Batch>,
     sweep_at: usize,
+    /// Nothing will be settled any more.
+    abandoned: bool,
 }
 
 #[derive(Debug)]
@@ -100,9 +103,7 @@ impl Account {
         let mut open = self.open();
         self.ledger.enter(tally);
         for entry in answer() {
-            let batch =
-                Batch { events: entry.events, unsettled: entry.events, followed: entry.followed };
-            open.followed.insert(entry.first.0, batch);
+            open.follow(entry);
         }
         if let Some(end) = end {
             open.entered_below = end.0;
@@ -126,9 +127,11 @@ impl Account {
         }
     }
 
-    /// Tells every receipt that still waits that its events will not be settled any more.
+    /// Tells every receipt, those to come too, that its events will not be settled any more.
     pub(super) fn abandon(&self) {
-        for batch in std::mem::take(&mut self.open().followed).into_values() {
+        let mut open = self.open();
+        open.abandoned = true;
+        for batch in std::mem::take(&mut open.followed).into_values() {
             batch.followed.abandon();
         }
     }
@@ -150,6 +153,22 @@ impl Account {
 }
 
 impl Open {
+    fn follow(&mut self, Entry { first, events, followed }: Entry) {
+        if self.abandoned {
+            followed.abandon();
+            return;
+        }
+        if let Some((before, batch)) = self.followed.iter_mut().next_back()
+            && before + batch.events == first.0
+            && batch.followed.joins(&followed)
+        {
+            batch.events += events;
+            batch.unsettled += events;
+            return;
+        }
+        self.followed.insert(first.0, Batch { events, unsettled: events, followed });
+    }
+
     /// Forgets receipts that were dropped, once as many batches joined as the last sweep kept.
     fn sweep(&mut self) {
         if self.followed.len() < self.sweep_at.max(SWEEP_AT_LEAST) {
@@ -267,6 +286,40 @@ mod tests {
         assert!(account.open().followed.len() <= SWEEP_AT_LEAST);
         account.settle(Sequence(0), &Outcome::Delivered);
         assert!(kept.settled().now_or_never().is_some());
+    }
+
+    #[test]
+    fn neighbours_of_one_receipt_are_kept_as_one_and_settle_together() {
+        let (_, account) = account();
+        let receipt = Receipt::empty();
+        let enter_joined = |first| {
+            let summary = Summary { received: 1, buffered: 1, ..Summary::default() };
+            account.enter(&buffered(1), Some(Sequence(first + 1)), || {
+                let followed = receipt.answer().accept(summary);
+                vec![Entry { first: Sequence(first), events: 1, followed }]
+            });
+        };
+        (0..100).for_each(enter_joined);
+        assert_eq!(account.open().followed.len(), 1);
+        let other = enter(&account, 100, 1);
+        enter_joined(101);
+        assert_eq!(account.open().followed.len(), 3, "others lie between");
+        account.settle(Sequence(100), &Outcome::Delivered);
+        assert!(other.settled().now_or_never().is_some());
+        (0..100).for_each(|n| account.settle(Sequence(n), &Outcome::Delivered));
+        assert_eq!(account.open().followed.len(), 1);
+        let mut settled = Box::pin(receipt.settled());
+        assert!((&mut settled).now_or_never().is_none());
+        account.settle(Sequence(101), &Outcome::Delivered);
+        assert_eq!(settled.now_or_never().unwrap().unwrap().delivered, 101);
+    }
+
+    #[test]
+    fn receipts_of_what_is_stored_after_the_end_are_refused() {
+        let (_, account) = account();
+        account.abandon();
+        let receipt = enter(&account, 0, 1);
+        assert!(receipt.settled().now_or_never().unwrap().is_err());
     }
 
     #[test]

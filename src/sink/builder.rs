@@ -15,7 +15,7 @@ use crate::config::{
 use crate::data_dir::DataDir;
 use crate::delivery::client::Client;
 use crate::delivery::{DeadLetters, Destination, Pace};
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Diagnostics, Place};
 use crate::filter::Filter;
 use crate::mapping::{Mapping, Mappings, Settings};
 use crate::source::intake::DEFAULT_BUDGET;
@@ -24,10 +24,33 @@ use crate::source::intake::DEFAULT_BUDGET;
 pub const BUFFER_DIR: &str = "buffer";
 
 /// Settings of a sink that is not started yet; each has the configuration's default.
+///
+/// ```no_run
+/// use rudder_customerio::config::{BufferConfig, Config, ConsentConfig, CustomerIoConfig, Mode};
+/// use rudder_customerio::sink::CustomerIoSink;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let consent =
+///     ConsentConfig { onetrust_categories: vec!["C0004".into()], ..ConsentConfig::default() };
+/// // SDKs in browsers send to Customer.io themselves.
+/// let mut filter = Config::default().filter;
+/// filter.mode.by_source_type = vec![("web".into(), Mode::Device)];
+///
+/// let sink = CustomerIoSink::builder(CustomerIoConfig::new("site id", "API key"))
+///     .consent(consent)
+///     .filter(filter)
+///     // A host that keeps its events until they are delivered needs no disk for them.
+///     .buffer(BufferConfig::memory())
+///     .data_dir("/var/lib/router/customerio")
+///     .build()
+///     .await?;
+/// # drop(sink);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct Builder {
-    customerio: CustomerIoConfig,
+    customerio: Option<CustomerIoConfig>,
     filter: FilterConfig,
     consent: ConsentConfig,
     scripts: Option<Mappings>,
@@ -42,15 +65,15 @@ pub struct Builder {
 }
 
 impl Builder {
-    pub(super) fn new(customerio: CustomerIoConfig) -> Self {
+    pub(super) fn new(customerio: Option<CustomerIoConfig>) -> Self {
         Self::from_config(&Config::default(), customerio)
     }
 
     /// Takes every section that concerns the sink; scripts are the built-in ones until
     /// [`Builder::mappings`] says otherwise.
-    pub fn from_config(config: &Config, customerio: CustomerIoConfig) -> Self {
+    pub fn from_config(config: &Config, customerio: impl Into<Option<CustomerIoConfig>>) -> Self {
         Self {
-            customerio,
+            customerio: customerio.into(),
             filter: config.filter.clone(),
             consent: config.consent.clone(),
             scripts: None,
@@ -143,11 +166,17 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Diagnostics of the scripts, of the data directory, and of the connection's settings.
-    pub async fn build(self) -> Result<CustomerIoSink, Vec<Diagnostic>> {
+    /// Diagnostics of the scripts, of the data directory, and of the connection's settings; one
+    /// when there is no `customerio` section, or no tokio runtime to build in. As an error they
+    /// show in full what is wrong and what to do.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is started when the future is dropped. The data directory is free a moment later.
+    pub async fn build(self) -> Result<CustomerIoSink, Diagnostics> {
         let parts = self.parts_with_workers().await?;
         warn_about(&parts.rules.mapping);
-        parts.start()
+        Ok(parts.start()?)
     }
 
     /// Does everything that can fail on account of the configuration, and starts nothing.
@@ -156,8 +185,8 @@ impl Builder {
     ///
     /// As [`Builder::build`].
     #[cfg(feature = "cli")]
-    pub(crate) async fn parts(self) -> Result<Parts, Vec<Diagnostic>> {
-        self.make(0).await
+    pub(crate) async fn parts(self) -> Result<Parts, Diagnostics> {
+        Ok(self.make(0).await?)
     }
 
     /// As [`Builder::parts`], with the scripts compiled for every mapping thread, so that no event
@@ -168,6 +197,10 @@ impl Builder {
     }
 
     async fn make(self, workers: usize) -> Result<Parts, Vec<Diagnostic>> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(vec![no_runtime()]);
+        }
+        let customerio = self.customerio.ok_or_else(|| vec![no_destination()])?;
         let scripts = self.scripts.unwrap_or_else(Mappings::built_in);
         let settings = self.settings;
         let mapping = on_mapping_stack(move || Mapping::load(&scripts, &settings)).await;
@@ -178,7 +211,7 @@ impl Builder {
         let filter = Arc::new(Filter::new(&self.filter, &self.consent));
         let destination = match self.destination {
             Some(destination) => destination,
-            None => Arc::new(Client::new(&self.customerio)?),
+            None => Arc::new(Client::new(&customerio)?),
         };
         let (path, config) = (self.data_dir.clone(), self.buffer.clone());
         let store = self.store;
@@ -194,7 +227,7 @@ impl Builder {
             data_dir: Some(Arc::new(data_dir)),
             buffer,
             destination,
-            customerio: self.customerio,
+            customerio,
             pace: Pace { read_ahead: self.buffer.read_ahead, ..Pace::default() },
             dead_letters: Arc::new(dead_letters),
             threads: self.threads,
@@ -230,6 +263,17 @@ fn open_store(
         })?),
     };
     Ok((data_dir, buffer))
+}
+
+fn no_runtime() -> Diagnostic {
+    Diagnostic::error("no_runtime", "a sink is built inside of a tokio runtime only").help(
+        "await build() in a task, or in Runtime::block_on; enable time and I/O of the runtime",
+    )
+}
+
+fn no_destination() -> Diagnostic {
+    Diagnostic::error("missing_key", "the section `customerio` is required")
+        .help("add it with site_id and api_key")
 }
 
 fn no_store(dir: &Path) -> Diagnostic {

@@ -13,7 +13,6 @@ use crate::source::intake::{Answer, Permit, Refused, Summary};
 pub(super) struct Pending {
     answer: Answer,
     ended: Tally,
-    failures: u64,
     pub(super) deadline: Option<Instant>,
     /// Its events for the buffer; taken out for the append.
     pub(super) ready: Vec<Stored>,
@@ -28,14 +27,12 @@ pub(super) struct Pending {
 
 impl From<MappedBatch> for Pending {
     fn from(batch: MappedBatch) -> Self {
-        let failures = batch.failures();
         Self {
             events: batch.ready.len() as u64,
             stored: batch.ready.is_empty().then_some(Sequence(0)),
             lettered: batch.failed.is_empty(),
             answer: batch.answer,
             ended: batch.tally,
-            failures,
             deadline: batch.deadline,
             ready: batch.ready,
             failed: batch.failed,
@@ -81,13 +78,11 @@ impl Pending {
             self.answer.refuse(refused.clone());
             return None;
         };
-        let received = self.ended.received + self.failed.len() as u64 + self.events;
-        let followed = self.answer.accept(Summary {
-            received,
-            buffered: self.events,
-            failed: self.failures,
-            rejected: 0,
-        });
+        let mut summary = Summary { buffered: self.events, ..Summary::default() };
+        summary.received = self.ended.received + self.failed.len() as u64 + self.events;
+        self.ended.ended.iter().for_each(|((kind, _), n)| summary.end(*kind, *n));
+        self.failed.iter().for_each(|letter| summary.end(letter.outcome.kind(), 1));
+        let followed = self.answer.accept(summary);
         (self.events > 0).then_some(Entry { first, events: self.events, followed })
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::rules::{Snapshot, Walk as _};
 use crate::buffer::Stored;
 use crate::delivery::{DeadLetter, Refusal};
-use crate::outcome::{Outcome, OutcomeKind, ReasonCode, Tally};
+use crate::outcome::{Outcome, ReasonCode, Tally};
 use crate::source::intake::{Answer, Job, Jobs, Permit};
 use crate::source::{EventBatch, Incoming};
 use crate::stage::{Prepared, Walked};
@@ -260,12 +260,5 @@ impl MappedBatch {
     /// Returns the size of the events for the buffer.
     pub(super) fn ready_bytes(&self) -> u64 {
         self.ready.iter().map(Stored::bytes).sum()
-    }
-
-    /// Returns how many events could not be read or mapped.
-    pub(super) fn failures(&self) -> u64 {
-        let failure = |kind| matches!(kind, OutcomeKind::Malformed | OutcomeKind::Failed);
-        let ended = self.tally.ended.iter().filter(|((kind, _), _)| failure(*kind));
-        ended.map(|(_, n)| n).sum::<u64>() + self.failed.len() as u64
     }
 }

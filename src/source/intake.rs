@@ -1,17 +1,22 @@
 //! The door of the pipeline: bounded by bytes, answered by receipts.
 //!
 //! Bytes in memory are the budget: a batch takes permits for its size when it enters and gives
-//! them back once it is stored, ended, or refused. Behind the budget stands a bounded queue of
-//! [`Job`]s, handed out in order of arrival and numbered in that order, so that batches may be
-//! mapped in parallel and still be stored in the order in which they came.
+//! them back once it is stored, ended, or refused. Behind the budget stands a queue of [`Job`]s,
+//! handed out in order of arrival and numbered in that order, so that batches may be mapped in
+//! parallel and still be stored in the order in which they came.
 
 mod receipt;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::sync::futures::OwnedNotified;
+use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout};
 
 use super::EventBatch;
@@ -24,9 +29,8 @@ pub const DEFAULT_BUDGET: usize = 64 * 1024 * 1024;
 /// What an element costs besides its text: its place in the batch and in the queues.
 const ELEMENT_OVERHEAD: usize = 96;
 
-/// Batches that may wait for a mapping thread; the budget in bytes is the real bound, this one
-/// only keeps a flood of empty batches from growing the queue.
-const QUEUE: usize = 4096;
+/// What a batch costs besides its elements, so that empty ones are bounded too.
+const BATCH_OVERHEAD: usize = 512;
 
 /// What a sender is asked to wait before it repeats a refused batch.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -45,8 +49,11 @@ struct Door {
     budget: Arc<Semaphore>,
     budget_bytes: u32,
     patience: Duration,
-    /// Taken out by [`Intake::close`], so that the queue ends.
-    queue: Mutex<Option<mpsc::Sender<Job>>>,
+    /// Taken out by [`Intake::close`], so that the queue ends. The budget bounds it.
+    queue: Mutex<Option<mpsc::UnboundedSender<Job>>>,
+    /// Told to those who wait for room without a place in the line.
+    room: Arc<Notify>,
+    closing: Notify,
 }
 
 /// Why a batch was not taken. Nothing of it was counted or stored.
@@ -103,12 +110,68 @@ pub struct Job {
 
 /// A share of the budget of bytes.
 #[derive(Debug)]
-pub struct Permit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct Permit {
+    #[expect(dead_code, reason = "held for its drop")]
+    bytes: Share,
+    // Behind the bytes: fields are dropped in this order.
+    #[expect(dead_code, reason = "held for its drop")]
+    room: TellsRoom,
+}
+
+#[expect(dead_code, reason = "held for its drop")]
+enum Share {
+    Taken(OwnedSemaphorePermit),
+    /// A place in the line, polled once and never again: what others give back is assigned to it
+    /// first, so that nobody has room before it has its share.
+    Owed(BoxFuture<'static, Result<OwnedSemaphorePermit, AcquireError>>),
+}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken(permit) => f.debug_tuple("Taken").field(&permit.num_permits()).finish(),
+            Self::Owed(_) => f.write_str("Owed"),
+        }
+    }
+}
+
+/// Tells on its drop that there may be room.
+#[derive(Debug)]
+struct TellsRoom(Arc<Notify>);
+
+impl Drop for TellsRoom {
+    fn drop(&mut self) {
+        self.0.notify_waiters();
+    }
+}
+
+/// The wait for room of one who polls, apart from the line of those who submit.
+///
+/// It holds nothing: one who polled once and never again keeps no room from others. A clone does
+/// not wait.
+#[derive(Default)]
+pub(crate) struct RoomWait {
+    told: Option<Pin<Box<OwnedNotified>>>,
+    ready: bool,
+}
+
+impl RoomWait {
+    /// Tells whether there was room since the last time that this was asked.
+    pub(crate) fn take_turn(&mut self) -> bool {
+        std::mem::take(&mut self.ready)
+    }
+}
+
+impl Clone for RoomWait {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
 
 /// The inner side of the door: batches in order of arrival.
 #[derive(Debug)]
 pub struct Jobs {
-    queue: mpsc::Receiver<Job>,
+    queue: mpsc::UnboundedReceiver<Job>,
     next: u64,
 }
 
@@ -155,12 +218,14 @@ impl Intake {
 
     pub(crate) fn with_patience(budget_bytes: usize, patience: Duration) -> (Self, Jobs) {
         let budget_bytes = u32::try_from(budget_bytes.max(1)).unwrap_or(u32::MAX);
-        let (sender, queue) = mpsc::channel(QUEUE);
+        let (sender, queue) = mpsc::unbounded_channel();
         let door = Door {
             budget: Arc::new(Semaphore::new(budget_bytes as usize)),
             budget_bytes,
             patience,
             queue: Mutex::new(Some(sender)),
+            room: Arc::default(),
+            closing: Notify::new(),
         };
         (Self { door: Arc::new(door) }, Jobs { queue, next: 0 })
     }
@@ -181,26 +246,111 @@ impl Intake {
     ///
     /// When the future is dropped before it answers, the batch was not taken.
     pub async fn submit(&self, batch: EventBatch, wait: Duration) -> Result<Receipt, Refused> {
-        let queue = self.queue().ok_or(Refused::Closed)?;
-        let entering = async {
-            let permits = self.cost(&batch);
-            let budget = Arc::clone(&self.door.budget);
-            let permit = budget.acquire_many_owned(permits).await.map_err(|_| Refused::Closed)?;
-            let place = queue.reserve().await.map_err(|_| Refused::Closed)?;
-            Ok((Permit(permit), place))
-        };
-        let (permit, place) =
-            timeout(wait, entering).await.unwrap_or(Err(Refused::Full(RETRY_AFTER)))?;
         let (answer, receipt) = Answer::pair();
-        let deadline = (wait < Duration::MAX).then(|| Instant::now() + self.door.patience);
-        place.send(Job { number: 0, batch, answer, deadline, permit });
+        self.enter(batch, answer, wait).await?;
         Ok(receipt)
+    }
+
+    /// As [`Intake::submit`], with the answer that is to be given.
+    pub(crate) async fn enter(
+        &self,
+        batch: EventBatch,
+        answer: Answer,
+        wait: Duration,
+    ) -> Result<(), Refused> {
+        let taking = self.take(self.cost(&batch));
+        let (permit, deadline) = if wait == Duration::MAX {
+            // Without a timer, so that any executor will do.
+            (taking.await?, None)
+        } else {
+            let taken = timeout(wait, taking).await.unwrap_or(Err(Refused::Full(RETRY_AFTER)));
+            (taken?, Some(Instant::now() + self.door.patience))
+        };
+        self.send(batch, answer, deadline, permit)
+    }
+
+    async fn take(&self, bytes: u32) -> Result<Permit, Refused> {
+        // Before the wait: who gives it up gives back what it had got already.
+        let room = TellsRoom(Arc::clone(&self.door.room));
+        let budget = Arc::clone(&self.door.budget);
+        let bytes = budget.acquire_many_owned(bytes).await.map_err(|_| Refused::Closed)?;
+        Ok(Permit { bytes: Share::Taken(bytes), room })
+    }
+
+    /// Lets a batch in at once, for one who was told that there is room. What others were quicker
+    /// to take it owes, so that at most one batch per such promise is inside beyond the budget.
+    pub(crate) fn enter_now(&self, batch: EventBatch, answer: Answer) -> Result<(), Refused> {
+        let room = TellsRoom(Arc::clone(&self.door.room));
+        let taking = Arc::clone(&self.door.budget).acquire_many_owned(self.cost(&batch));
+        // A task that has used up its share of time would otherwise get no place in the line.
+        let mut taking = tokio::task::unconstrained(taking).boxed();
+        let bytes = match (&mut taking).now_or_never() {
+            Some(taken) => Share::Taken(taken.map_err(|_| Refused::Closed)?),
+            None => Share::Owed(taking),
+        };
+        self.send(batch, answer, None, Permit { bytes, room })
+    }
+
+    fn send(
+        &self,
+        batch: EventBatch,
+        answer: Answer,
+        deadline: Option<Instant>,
+        permit: Permit,
+    ) -> Result<(), Refused> {
+        let queue = self.queue();
+        let queue = queue.as_ref().ok_or(Refused::Closed)?;
+        queue.send(Job { number: 0, batch, answer, deadline, permit }).map_err(|_| Refused::Closed)
+    }
+
+    /// Waits for room without taking any. Nobody has room while somebody waits for it in line.
+    pub(crate) fn poll_room(
+        &self,
+        wait: &mut RoomWait,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Refused>> {
+        loop {
+            if let Some(room) = self.room() {
+                wait.told = None;
+                wait.ready = room.is_ok();
+                return Poll::Ready(room);
+            }
+            let told = wait
+                .told
+                .get_or_insert_with(|| Box::pin(Arc::clone(&self.door.room).notified_owned()));
+            // There may be room since before the wait began.
+            if told.as_mut().poll(cx).is_pending() && self.room().is_none() {
+                return Poll::Pending;
+            }
+            wait.told = None;
+        }
+    }
+
+    /// Whether a batch would find room now, if that is known.
+    fn room(&self) -> Option<Result<(), Refused>> {
+        if self.queue().as_ref().is_none_or(mpsc::UnboundedSender::is_closed) {
+            return Some(Err(Refused::Closed));
+        }
+        (self.door.budget.available_permits() > 0).then_some(Ok(()))
     }
 
     /// Refuses everything from now on; what is inside goes its way.
     pub(crate) fn close(&self) {
         self.door.budget.close();
-        self.door.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.queue().take();
+        self.door.closing.notify_waiters();
+        self.door.room.notify_waiters();
+    }
+
+    /// Waits until [`Intake::close`] is called.
+    pub(crate) async fn closed(&self) {
+        loop {
+            let closing = self.door.closing.notified();
+            if self.is_closed() {
+                return;
+            }
+            closing.await;
+        }
     }
 
     /// Tells whether the intake is closed: the sink drains, or was dropped.
@@ -216,14 +366,14 @@ impl Intake {
             as u64
     }
 
-    fn queue(&self) -> Option<mpsc::Sender<Job>> {
-        self.door.queue.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn queue(&self) -> MutexGuard<'_, Option<mpsc::UnboundedSender<Job>>> {
+        self.door.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn cost(&self, batch: &EventBatch) -> u32 {
         let text = |json: &Result<bytes::Bytes, _>| json.as_ref().map_or(0, bytes::Bytes::len);
-        let cost: usize = batch.elements.iter().map(|e| text(&e.json) + ELEMENT_OVERHEAD).sum();
-        u32::try_from(cost).unwrap_or(u32::MAX).clamp(1, self.door.budget_bytes)
+        let elements: usize = batch.elements.iter().map(|e| text(&e.json) + ELEMENT_OVERHEAD).sum();
+        u32::try_from(BATCH_OVERHEAD + elements).unwrap_or(u32::MAX).min(self.door.budget_bytes)
     }
 }
 
@@ -235,26 +385,27 @@ impl fmt::Debug for Intake {
     }
 }
 
+impl fmt::Debug for RoomWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RoomWait").field(&self.ready).finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use futures_util::FutureExt;
 
     use super::*;
-    use crate::source::{Incoming, Origin};
+    use crate::source::Incoming;
 
     fn batch(position: u64, bytes: usize) -> EventBatch {
-        EventBatch {
-            elements: vec![Incoming::new(Ok(Bytes::from(vec![b' '; bytes])), position)],
-            set_type: None,
-            origin: Origin { source: "test".into(), source_type: "web".into() },
-            received_at: chrono::DateTime::UNIX_EPOCH,
-            client_ip: None,
-        }
+        let mut batch = EventBatch::new();
+        batch.elements.push(Incoming::new(Ok(Bytes::from(vec![b' '; bytes])), position));
+        batch
     }
 
     const SIZE: usize = 1000;
-    const COST: usize = SIZE + ELEMENT_OVERHEAD;
+    const COST: usize = SIZE + ELEMENT_OVERHEAD + BATCH_OVERHEAD;
 
     #[tokio::test]
     async fn batches_come_out_in_order_with_their_numbers() {
@@ -288,6 +439,34 @@ mod tests {
         assert!(intake.submit(batch(1, 1), Duration::ZERO).await.is_err());
         drop(jobs.recv().await);
         intake.submit(batch(1, 1), Duration::ZERO).await.unwrap();
+    }
+
+    fn poll(intake: &Intake) -> Poll<Result<(), Refused>> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        intake.poll_room(&mut RoomWait::default(), &mut cx)
+    }
+
+    #[tokio::test]
+    async fn what_is_let_in_beyond_the_budget_is_paid_before_anybody_has_room() {
+        let (intake, mut jobs) = Intake::channel(COST);
+        for position in 0..2 {
+            intake.enter_now(batch(position, SIZE), Answer::pair().0).unwrap();
+        }
+        assert!(poll(&intake).is_pending());
+        drop(jobs.recv().await);
+        assert!(poll(&intake).is_pending(), "the first one's share goes to the second");
+        assert!(intake.submit(batch(2, 1), Duration::ZERO).await.is_err());
+        drop(jobs.recv().await);
+        assert_eq!(poll(&intake), Poll::Ready(Ok(())));
+    }
+
+    #[tokio::test]
+    async fn empty_batches_use_up_the_budget_too() {
+        let (intake, _jobs) = Intake::channel(2 * BATCH_OVERHEAD);
+        for _ in 0..2 {
+            intake.submit(EventBatch::new(), Duration::ZERO).await.unwrap();
+        }
+        assert!(intake.submit(EventBatch::new(), Duration::ZERO).await.is_err());
     }
 
     #[tokio::test]

@@ -249,10 +249,7 @@ impl<R: AsyncRead + Unpin> Reading<R> {
         let summary = answer.map_err(StdinError::Refused)?;
         self.reached = last_line;
         self.progress.events.fetch_add(events, Ordering::Relaxed);
-        self.sum.received += summary.received;
-        self.sum.buffered += summary.buffered;
-        self.sum.failed += summary.failed;
-        self.sum.rejected += summary.rejected;
+        self.sum += summary;
         Ok(())
     }
 }

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
-use chrono::Utc;
 use redb::StorageBackend;
 use rudder_customerio::config::{Config, LoadMode, OnCorruption, WhenFull};
 use rudder_customerio::internal::buffer::{BackendFactory, Buffer, DiskBuffer, DiskOptions};
@@ -15,7 +13,7 @@ use rudder_customerio::internal::sink::with_store;
 use rudder_customerio::mapping::Mappings;
 use rudder_customerio::outcome::OutcomeKind;
 use rudder_customerio::sandbox::{Identifier, Sandbox};
-use rudder_customerio::sink::{CustomerIoSink, EventBatch, Incoming, Origin, SinkHandle};
+use rudder_customerio::sink::{CustomerIoSink, EventBatch, SinkHandle};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -90,14 +88,7 @@ fn batch(person: &str, numbers: std::ops::Range<u64>) -> EventBatch {
             "messageId": format!("{person}-{n}"), "originalTimestamp": "2026-01-01T00:00:00.000Z",
             "properties": {"n": n}})
     };
-    let element = |(position, n)| Incoming::new(Ok(Bytes::from(event(n).to_string())), position);
-    EventBatch {
-        elements: (0..).zip(numbers).map(element).collect(),
-        set_type: None,
-        origin: Origin { source: Arc::from("test"), source_type: Arc::from("web") },
-        received_at: Utc::now(),
-        client_ip: None,
-    }
+    numbers.map(event).collect::<EventBatch>().source_type("web")
 }
 
 /// Sends batches of three until it is told to stop, each until it is taken; returns how many events

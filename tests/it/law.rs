@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::{SecondsFormat, Utc};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -20,7 +19,7 @@ use rudder_customerio::internal::stage::{Fill, Filter, Mapping, STACK_BYTES, Sta
 use rudder_customerio::mapping::{Mappings, Settings};
 use rudder_customerio::outcome::{LedgerSnapshot, OutcomeKind};
 use rudder_customerio::sandbox::{Options, PersonView, RunningSandbox, Sandbox, Seconds};
-use rudder_customerio::sink::{EventBatch, Incoming, Origin};
+use rudder_customerio::sink::{EventBatch, Incoming};
 use serde_json::{Value, json};
 
 /// Scripts compile slowly; all cases share them.
@@ -214,18 +213,10 @@ fn options() -> Options {
 }
 
 fn batches(life: &Life) -> Vec<EventBatch> {
-    let origin = Origin { source: Arc::from("law"), source_type: Arc::from("web") };
-    let element =
-        |(position, text): (u64, &String)| Incoming::new(Ok(Bytes::from(text.clone())), position);
-    let chunks = life.events.chunks(life.batch);
-    let batch = |chunk: &[String]| EventBatch {
-        elements: (0..).zip(chunk).map(element).collect(),
-        set_type: None,
-        origin: origin.clone(),
-        received_at: Utc::now(),
-        client_ip: None,
+    let batch = |chunk: &[String]| {
+        chunk.iter().map(String::as_str).collect::<EventBatch>().source("law").source_type("web")
     };
-    chunks.map(batch).collect()
+    life.events.chunks(life.batch).map(batch).collect()
 }
 
 fn content(people: impl IntoIterator<Item = PersonView>) -> BTreeMap<String, Value> {
@@ -255,21 +246,21 @@ fn model(life: &Life, config: &Config, skip: &BTreeSet<String>) -> BTreeMap<Stri
     let mut stage = Stage::new(filter, mapping(), Fill::Gateway);
     let mut workspace = Workspace::new(options(), life.seed);
     let now = Seconds::from_millis(Utc::now().timestamp_millis());
-    for batch in batches(life) {
-        for element in &batch.elements {
-            let Walked::Ready(prepared) = stage.walk(element, &batch) else { continue };
-            if skip.contains(&*prepared.id_input.message_id) {
-                continue;
+    let batch = EventBatch::new().source_type("web");
+    for event in &life.events {
+        let element = Incoming::from(event.as_str());
+        let Walked::Ready(prepared) = stage.walk(&element, &batch) else { continue };
+        if skip.contains(&*prepared.id_input.message_id) {
+            continue;
+        }
+        for operation in &prepared.operations {
+            let mut item: Value = serde_json::from_slice(&operation.body).unwrap();
+            // RudderStack's v1 form sends screens as events, and so does ours.
+            if life.v1 && item["action"] == "screen" {
+                item["action"] = json!("event");
             }
-            for operation in &prepared.operations {
-                let mut item: Value = serde_json::from_slice(&operation.body).unwrap();
-                // RudderStack's v1 form sends screens as events, and so does ours.
-                if life.v1 && item["action"] == "screen" {
-                    item["action"] = json!("event");
-                }
-                // What the rules refuse is refused there as well, and is among the rejected.
-                workspace.accept(Received::at(now), item).unwrap();
-            }
+            // What the rules refuse is refused there as well, and is among the rejected.
+            workspace.accept(Received::at(now), item).unwrap();
         }
     }
     content(workspace.people())

@@ -11,6 +11,7 @@ mod disk_failing;
 mod disk_full;
 mod disk_lives;
 mod durable;
+mod embed;
 mod faults;
 mod help;
 mod hostile;

@@ -5,14 +5,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use chrono::Utc;
 use rudder_customerio::config::Config;
 use rudder_customerio::internal::stage::{
     Fill, Filter, Mapping, Operation, STACK_BYTES, Stage, Walked,
 };
 use rudder_customerio::mapping::{Mappings, Settings};
-use rudder_customerio::sink::{EventBatch, Incoming, Origin};
+use rudder_customerio::sink::{EventBatch, Incoming};
 use serde_json::{Value, json};
 
 /// Makes the walk that `map` does.
@@ -25,14 +23,8 @@ fn stage(settings: &Settings) -> Stage {
 
 /// Walks one event and returns its operations without the event ids that are added.
 fn operations(event: &Value, stage: &mut Stage) -> Result<Value, String> {
-    let batch = EventBatch {
-        elements: Vec::new(),
-        set_type: None,
-        origin: Origin { source: Arc::from("test"), source_type: Arc::from("cloud") },
-        received_at: Utc::now(),
-        client_ip: None,
-    };
-    let element = Incoming::new(Ok(Bytes::from(event.to_string())), 0);
+    let batch = EventBatch::new().source_type("cloud");
+    let element = Incoming::from(event);
     match stage.walk(&element, &batch) {
         Walked::Ready(prepared) => {
             let body = |o: &Operation| {

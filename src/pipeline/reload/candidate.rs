@@ -84,7 +84,7 @@ impl Candidate {
 /// Reads the scripts of a configuration.
 pub(in crate::pipeline) fn scripts(config: &MappingConfig) -> Result<Mappings, Vec<Diagnostic>> {
     match &config.dir {
-        Some(dir) => Mappings::read(dir),
+        Some(dir) => Ok(Mappings::read(dir)?),
         None => Ok(Mappings::built_in()),
     }
 }

@@ -58,7 +58,7 @@ struct Machine {
 }
 
 fn parse(text: &str) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
-    Config::parse(text, "test.yaml", LoadMode::Full, &|_| None)
+    Ok(Config::parse(text, "test.yaml", LoadMode::Full, &|_| None)?)
 }
 
 impl Machine {
