@@ -102,7 +102,7 @@ mod fuzz;
 compile_error!("the unit tests need the default features");
 
 pub use config::{Config, LoadMode};
-pub use diagnostic::Diagnostic;
+pub use diagnostic::{Diagnostic, Diagnostics};
 pub use mapping::{Mappings, Settings};
 pub use outcome::{Outcome, OutcomeKind, ReasonCode};
 #[cfg(feature = "pipeline")]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::builder::no_thread;
 use super::{Rules, SinkHandle, on_mapping_stack};
 use crate::config::{ConsentConfig, FilterConfig};
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::filter::Filter;
 use crate::mapping::{Mapping, Mappings, Settings, SuiteReport, run_suite};
 use crate::operation::grammar::check_root;
@@ -43,7 +43,7 @@ impl SinkHandle {
         consent: &ConsentConfig,
         mappings: Mappings,
         settings: Settings,
-    ) -> Result<(), Vec<Diagnostic>> {
+    ) -> Result<(), Diagnostics> {
         let threads = self.mapping_threads();
         let compile = move || {
             let mapping = Arc::new(Mapping::load(&mappings, &settings)?);
