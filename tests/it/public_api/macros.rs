@@ -12,6 +12,7 @@ pub(super) fn expand(item: Item) -> Vec<Item> {
         Some("section") => section(&tokens),
         Some("choice") => choice(&tokens),
         Some("metrics_table") => metrics_table(&tokens),
+        Some("event_from") => event_from(&tokens),
         Some("reason_codes") => reason_codes(&tokens),
         _ => return vec![item],
     };
@@ -49,6 +50,17 @@ fn reason_codes(tokens: &[TokenTree]) -> String {
         }}",
         keys(tokens).join(", ")
     )
+}
+
+fn event_from(tokens: &[TokenTree]) -> String {
+    let lines = tokens.split(|token| is(token, ",")).filter(|line| !line.is_empty());
+    let types = lines.map(|line| {
+        let of = line.iter().take_while(|token| !is(token, ":")).cloned();
+        of.collect::<TokenStream>()
+    });
+    types
+        .map(|of| format!("impl From<{of}> for Incoming {{}} impl From<{of}> for EventBatch {{}}"))
+        .collect()
 }
 
 fn metrics_table(tokens: &[TokenTree]) -> String {
