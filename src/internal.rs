@@ -19,7 +19,7 @@ pub mod delivery {
 pub mod event {
     pub use crate::event::decode::decode;
     pub use crate::event::identity::IdInput;
-    pub use crate::event::{Event, Original, Plan};
+    pub use crate::event::{Event, Need, Original, Plan};
     pub use crate::source::vector::decode as decode_vector;
 }
 
@@ -27,7 +27,7 @@ pub mod event {
 pub mod stage {
     pub use crate::filter::Filter;
     pub use crate::mapping::compiled::{Mapping, STACK_BYTES};
-    pub use crate::mapping::run::Mapped;
+    pub use crate::mapping::run::{Mapped, Mapper};
     pub use crate::operation::{ConflictKeys, Effect, Operation, Operations, prepare};
     pub use crate::stage::{Fill, Stage, Walked};
 }

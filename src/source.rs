@@ -7,6 +7,8 @@ pub mod http;
 pub mod intake;
 pub mod received;
 #[cfg(feature = "pipeline")]
+mod repeats;
+#[cfg(feature = "pipeline")]
 pub mod rudderstack;
 #[cfg(feature = "pipeline")]
 mod server;

@@ -101,7 +101,8 @@ section! {
         tls: Option<TlsConfig> as Nullable<Sect> = "null",
     }
     refused {
-        "event_path" => "SDKs send events as they are; leave the key out",
+        "event_path" => "leave it out: SDKs send events as they are. Sources of type http, vector, and stdin take it",
+        "token" => "name the accepted keys in write_keys; sources of type http take a token",
     }
     skipped { "type" }
     checked by gateway
@@ -170,6 +171,10 @@ section! {
         /// Certificates for HTTPS. Null: plain HTTP.
         tls: Option<TlsConfig> as Nullable<Sect> = "null",
     }
+    refused {
+        "write_keys" => "set token: what senders must present; sources of type rudderstack take write_keys",
+        "trusted_proxies" => "leave it out: an event's own address counts. Sources of type rudderstack take it",
+    }
     skipped { "type" }
     checked by strangers
 }
@@ -192,7 +197,9 @@ section! {
         tls: Option<TlsConfig> as Nullable<Sect> = "null",
     }
     refused {
-        "token" => "Vector's protocol carries no token; ask for certificates with tls.client_ca_file",
+        "token" => "Vector's protocol carries none: ask for certificates with tls.client_ca_file, or use type http",
+        "write_keys" => "Vector's protocol carries none: ask for certificates with tls.client_ca_file",
+        "trusted_proxies" => "leave it out: an event's own address counts. Sources of type rudderstack take it",
     }
     skipped { "type" }
 }

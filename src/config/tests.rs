@@ -254,9 +254,9 @@ log:
     error[bad_unit]: this is not a size
       --> c.yaml:8:15 (sources[1].max_body)
       = help: write bytes, or a whole number with kB, MB, GB, KiB, MiB, GiB, or TiB: 512 MiB
-    error[not_yet_supported]: `event_path` here is not yet supported
+    error[unknown_key]: there is no key `event_path` here
       --> c.yaml:9:5 (sources[1].event_path)
-      = help: SDKs send events as they are; leave the key out
+      = help: leave it out: SDKs send events as they are. Sources of type http, vector, and stdin take it
     error[outer_blanks]: the text begins or ends with a blank, and is compared exactly
       --> c.yaml:12:19 (consent.rules[0].provider)
       = help: take the blank away
@@ -664,9 +664,9 @@ fn listeners_need_a_token_off_loopback_both_files_of_tls_and_an_own_address() {
     error[unknown_key]: there is no key `key` here
       --> c.yaml:4:69 (sources[1].tls.key)
       = help: known keys here: cert_file, key_file, client_ca_file
-    error[not_yet_supported]: `token` here is not yet supported
+    error[unknown_key]: there is no key `token` here
       --> c.yaml:5:42 (sources[2].token)
-      = help: Vector's protocol carries no token; ask for certificates with tls.client_ca_file
+      = help: Vector's protocol carries none: ask for certificates with tls.client_ca_file, or use type http
     error[bad_path]: this is not a path
       --> c.yaml:5:64 (sources[2].event_path)
       = help: begin with a dot, and write other than letters, digits, and _ in quotes: .a."b-c"

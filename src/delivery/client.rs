@@ -132,6 +132,10 @@ impl Client {
         let uri = self.account_uri.clone();
         let request = request(current, Method::GET, uri, Bytes::new(), 0);
         let answer = match self.exchange(request).await.0 {
+            // Half of an answer says nothing about who gave it.
+            Ok(answer) if answer.cut && answer.status.is_success() => {
+                return Err(ProbeError::from_failure(&Failure::Unreadable, &current.policy));
+            }
             Ok(answer) => answer,
             Err(failure) => return Err(ProbeError::from_failure(&failure, &current.policy)),
         };

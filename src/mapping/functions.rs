@@ -26,8 +26,9 @@ pub(super) fn allowed() -> Vec<Box<dyn Function>> {
         ScreamingSnakecase Sieve Slice Snakecase Split StartsWith StripWhitespace Strlen Truncate
         Upcase
         // Collections.
-        Append Chunks Compact Filter Flatten ForEach Includes Keys MapKeys MapValues MatchArray
-        Merge ObjectFromArray Pop Push Tally TallyValue Unflatten Unique Values Zip
+        Append Chunks Compact Filter Flatten ForEach FromEntries Includes Keys MapKeys MapValues
+        MatchArray Merge ObjectFromArray Pop Push Tally TallyValue ToEntries Unflatten Unique Values
+        Zip
         // Numbers.
         Abs Ceil Floor FormatInt FormatNumber Mod Round
         // Formats.
@@ -130,9 +131,7 @@ pub(super) const REFUSED: &[(&str, &str)] = &[
     ("encrypt", PACKING),
     ("encrypt_ip", PACKING),
     ("unnest", PRUNING),
-    ("from_entries", NEWER),
     ("range", NEWER),
-    ("to_entries", NEWER),
     ("aggregate_vector_metrics", VECTOR),
     ("find_enrichment_table_records", VECTOR),
     ("find_vector_metrics", VECTOR),
@@ -151,7 +150,7 @@ pub(super) fn refusal(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
 
@@ -168,5 +167,29 @@ mod tests {
             .filter(|name| !allowed.contains(name) && !refused.contains(name))
             .collect();
         assert!(undecided.is_empty(), "neither allowed nor refused: {undecided:?}");
+    }
+
+    /// Minor version of the VRL in stock Vector, 0.34 in Vector 0.58. A later one widens the lists.
+    const STOCK: u32 = 34;
+
+    #[test]
+    fn what_stock_vector_does_not_have_yet_is_refused_for_that_reason_and_nothing_else_is() {
+        let lines = include_str!("../../tests/data/vrl-functions.txt").lines();
+        let first: BTreeMap<_, u32> = lines
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split_once(" 0."))
+            .map(|(name, minor)| (name, minor.parse().unwrap()))
+            .collect();
+        for function in allowed() {
+            let first = first.get(function.identifier());
+            assert!(first.is_some_and(|f| *f <= STOCK), "{}: {first:?}", function.identifier());
+        }
+        let newer = first.iter().filter(|(_, first)| **first > STOCK).map(|(name, _)| *name);
+        let named_newer = REFUSED.iter().filter(|(_, why)| *why == NEWER).map(|(name, _)| *name);
+        assert_eq!(newer.collect::<BTreeSet<_>>(), named_newer.collect());
+        // Vector has more functions than VRL, and these are named too.
+        for (name, why) in REFUSED {
+            assert_eq!(*why == VECTOR, !first.contains_key(name), "{name}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use crate::config::{Config, SourceConfig, StdinConfig};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::source::http::HttpSource;
-use crate::source::rudderstack::{RudderStackSource, SourceConfigView};
+use crate::source::rudderstack::{GatewayConfig, RudderStackSource, SourceConfigView};
 use crate::source::tls::Acceptor;
 use crate::source::vector::VectorSource;
 
@@ -70,9 +70,10 @@ fn open(
     let tls = source.tls().map(|tls| Acceptor::load(tls, &key)).transpose()?;
     let opened = match source {
         SourceConfig::RudderStack(config) => {
-            RudderStackSource::bind(config.clone(), public.clone()).and_then(|source| {
+            let gateway = GatewayConfig { source: config.clone(), view: public.clone() };
+            RudderStackSource::bind(gateway, tls).and_then(|source| {
                 let address = source.local_addr()?;
-                Ok(Opened::RudderStack(Box::new(source.with_tls(tls)), address))
+                Ok(Opened::RudderStack(Box::new(source), address))
             })
         }
         SourceConfig::Http(config) => HttpSource::bind(config.clone(), tls).and_then(|source| {

@@ -16,10 +16,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use self::coding::Coding;
-use self::room::Room;
 
 pub use self::coding::Codings;
-pub use self::room::Held;
+pub use self::room::{Held, Room};
 
 /// What the bodies of all requests together may hold before the pipeline takes them, in bytes.
 const ALL_BODIES: usize = 64 * 1024 * 1024;
@@ -66,6 +65,7 @@ pub struct Bodies {
     codings: Codings,
     room: Arc<Room>,
     unpacking: Semaphore,
+    patience: Duration,
 }
 
 impl Bodies {
@@ -75,7 +75,13 @@ impl Bodies {
         // One body, packed and unpacked, always has room.
         let least = max_body.saturating_mul(2);
         let room = Room::new(ALL_BODIES.max(least), SHARE.max(least));
-        Self { max_body, codings, room, unpacking: Semaphore::new(MAX_UNPACKING) }
+        Self {
+            max_body,
+            codings,
+            room,
+            unpacking: Semaphore::new(MAX_UNPACKING),
+            patience: BODY_TIMEOUT,
+        }
     }
 
     /// Reads a body from `address` and unpacks it as its head says.
@@ -93,7 +99,7 @@ impl Bodies {
             return Err(Unread::UnknownCoding);
         };
         let mut held = Held::nothing(&self.room, address);
-        let arrived = timeout(BODY_TIMEOUT, self.collect(body, &mut held));
+        let arrived = timeout(self.patience, self.collect(body, &mut held));
         let mut bytes = arrived.await.map_err(|_| Unread::TooSlow)??;
         // The last one was applied last.
         for coding in codings.into_iter().rev() {
@@ -187,7 +193,11 @@ pub async fn pour_away<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
     pour(body, REST).await;
 }
 
-async fn pour<B: Body<Data = Bytes> + Unpin>(body: &mut B, (mut rest, time): (usize, Duration)) {
+/// As [`pour_away`], with bounds of one's own.
+pub async fn pour<B>(body: &mut B, (mut rest, time): (usize, Duration))
+where
+    B: Body<Data = Bytes> + Unpin,
+{
     let pouring = async {
         while let Some(Ok(frame)) = body.frame().await {
             let read = frame.data_ref().map_or(0, Bytes::len);
@@ -294,6 +304,21 @@ mod tests {
         assert_eq!(more.unwrap_err(), Unread::Full(RETRY_AFTER));
         held.clear();
         bodies.read(&headers, Full::new(body), host(9)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_by_drops_is_cut_and_gives_back_what_it_held() {
+        let patience = Duration::from_millis(30);
+        let bodies = Bodies { patience, ..Bodies::new(1000, Codings::Gzip) };
+        let drops = futures_util::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let drop = Frame::data(Bytes::from_static(b" "));
+            Some((Ok::<_, std::io::Error>(drop), ()))
+        });
+        let body = StreamBody::new(Box::pin(drops));
+        let refused = bodies.read(&HeaderMap::new(), body, host(1)).await.unwrap_err();
+        assert_eq!(refused, Unread::TooSlow);
+        assert!(Held::nothing(&bodies.room, host(1)).take(SHARE));
     }
 
     #[tokio::test]

@@ -4,8 +4,11 @@
 //! HTTP/2 is told by its preface, so that it works by prior knowledge too: without TLS, and on TLS
 //! without ALPN, which Vector does not offer.
 
+mod alarm;
+mod listening;
+mod places;
 mod prompt;
-mod work;
+mod upload;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -25,21 +28,25 @@ use hyper_util::server::conn::auto::Builder;
 use metrics::{SharedString, counter};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, sleep, timeout};
 use tracing::{debug, warn};
 
+use self::places::{PLACES, Place, Places};
 use self::prompt::Prompt;
-use self::work::Work;
 use super::tls::Acceptor;
 use crate::telemetry::names;
 
-/// Connections that may be open at once; further ones wait in the system's queue.
-const MAX_CONNECTIONS: usize = 10_000;
+pub(in crate::source) use self::alarm::Alarm;
+pub use self::listening::{Kind, Listening};
+pub use self::upload::Upload;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
+
+/// What may be read of an HTTP/1 request before its head is whole, in bytes. Of HTTP/2 it is 16 KiB.
+const MAX_HEAD: usize = 64 * 1024;
 
 /// Answers the requests of one source.
 pub trait Respond: Send + Sync + 'static {
@@ -52,7 +59,7 @@ pub trait Respond: Send + Sync + 'static {
     /// Answers a request of the peer with this address.
     fn respond(
         &self,
-        request: Request<Incoming>,
+        request: Request<Upload>,
         peer: IpAddr,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 }
@@ -68,6 +75,11 @@ pub struct Limits {
     pub stop: Duration,
     /// Bytes that an HTTP/2 client may send ahead, on a stream and on a connection.
     pub window: u32,
+    /// Whether a client of HTTP/1 may close its side and still wait for its answer. Else it has hung
+    /// up, and its request ends.
+    pub half_close: bool,
+    /// Where connections have their place.
+    pub(in crate::source) places: &'static Places,
 }
 
 impl Default for Limits {
@@ -78,6 +90,9 @@ impl Default for Limits {
             head: Duration::from_secs(75),
             stop: Duration::from_secs(10),
             window: 1024 * 1024,
+            // As pages do that are left.
+            half_close: true,
+            places: &PLACES,
         }
     }
 }
@@ -109,32 +124,33 @@ pub async fn serve<R: Respond>(
 ) {
     let connection = Connection { tls, respond, http: http(limits), stop: stop.clone(), limits };
     let connection = Arc::new(connection);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let alarm = Alarm::default();
     let mut connections = JoinSet::new();
     loop {
-        let accept = async {
-            let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
-            listener.accept().await.map(|(stream, peer)| (stream, peer, place))
-        };
         let accepted = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
             Some(_) = connections.join_next() => continue,
-            accepted = accept => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let (stream, peer, place) = match accepted {
+        let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file descriptors, most likely: without a pause this would spin.
-                warn!(%error, "Connection not accepted.");
+                if let Some(times) = alarm.due("accept") {
+                    warn!(%error, times, "Connections were not accepted.");
+                }
+                // Out of file descriptors, most likely: a connection makes place, and without a
+                // pause this would spin.
+                limits.places.dismiss();
                 sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
+        let place = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            place = limits.places.take() => place,
+        };
         let connection = Arc::clone(&connection);
-        connections.spawn(async move {
-            connection.run(stream, peer.ip()).await;
-            drop(place);
-        });
+        connections.spawn(async move { connection.run(stream, peer.ip(), place).await });
     }
     drop(listener);
     let ended = async { while connections.join_next().await.is_some() {} };
@@ -167,8 +183,12 @@ pub(in crate::source) fn count_error(
 
 fn http(limits: Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    // A client may close its side once the request is sent, as pages do that are left.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head).half_close(true);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_buf_size(MAX_HEAD)
+        .half_close(limits.half_close);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -190,19 +210,20 @@ struct Connection<R> {
 }
 
 impl<R: Respond> Connection<R> {
-    async fn run(&self, stream: TcpStream, peer: IpAddr) {
+    async fn run(&self, stream: TcpStream, peer: IpAddr, place: Arc<Place>) {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "Connection without TCP_NODELAY.");
         }
-        let Some(tls) = &self.tls else { return self.speak(stream, peer).await };
+        let Some(tls) = &self.tls else { return self.speak(stream, peer, place).await };
         let mut stop = self.stop.clone();
         let shaken = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
+            () = place.needed() => return,
             shaken = timeout(self.limits.handshake, tls.accept(stream)) => shaken,
         };
         let shaken = shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         match shaken {
-            Ok(stream) => self.speak(stream, peer).await,
+            Ok(stream) => self.speak(stream, peer, place).await,
             Err(error) => {
                 debug!(%error, "TLS handshake failed.");
                 count_error(R::TYPE, R::TYPE, "tls");
@@ -210,13 +231,13 @@ impl<R: Respond> Connection<R> {
         }
     }
 
-    async fn speak<S>(&self, stream: S, peer: IpAddr)
+    async fn speak<S>(&self, stream: S, peer: IpAddr, place: Arc<Place>)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let (respond, work) = (&self.respond, Arc::new(Work::default()));
-        let service = service_fn(|request| {
-            let (respond, begun) = (Arc::clone(respond), work.begin());
+        let service = service_fn(|request: Request<Incoming>| {
+            let (respond, begun) = (Arc::clone(&self.respond), Arc::new(place.begin()));
+            let request = request.map(|body| Upload::new(body, Arc::clone(&begun)));
             async move {
                 let answer = respond.respond(request, peer).await;
                 drop(begun);
@@ -233,8 +254,14 @@ impl<R: Respond> Connection<R> {
             let end = tokio::select! {
                 ended = connection.as_mut() => break ended,
                 _ = stop.wait_for(|stop| *stop), if !ending => true,
+                () = place.needed() => {
+                    if !place.is_awaited() {
+                        break Ok(());
+                    }
+                    true
+                }
                 _ = look.tick() => {
-                    let before = std::mem::replace(&mut rested, work.rests_after());
+                    let before = std::mem::replace(&mut rested, place.rests_after());
                     let rests = rested.is_some() && before == rested;
                     if rests && ending {
                         // It was asked to go, and does not: its HTTP/2 never began, perhaps.
@@ -253,3 +280,6 @@ impl<R: Respond> Connection<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

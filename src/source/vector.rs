@@ -28,29 +28,19 @@ mod events;
 mod json;
 mod message;
 mod refusal;
-mod repeats;
-mod room;
 mod service;
 mod unpack;
 mod wire;
 
-use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 #[cfg(feature = "cli")]
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tracing::info;
 
 use self::answer::Reply;
 use self::service::Service;
-use super::server::{self, Limits, Respond};
-use super::tls::Acceptor;
+use super::server::{Kind, Limits, Listening, Respond, Upload};
 use super::{Health, Submit};
 use crate::config::VectorConfig;
 
@@ -59,63 +49,19 @@ use crate::config::VectorConfig;
 const WINDOW: u32 = 4 * 1024 * 1024;
 
 /// A source that listens, but does not answer yet.
-pub struct VectorSource {
-    config: VectorConfig,
-    listener: TcpListener,
-    tls: Option<Acceptor>,
-    health: Health,
-}
+pub type VectorSource = Listening<VectorConfig>;
 
-impl fmt::Debug for VectorSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut form = f.debug_struct("VectorSource");
-        form.field("config", &self.config).field("listener", &self.listener);
-        form.finish_non_exhaustive()
-    }
-}
-
-impl VectorSource {
-    /// Listens on the configured address. What connects before [`VectorSource::run`] waits.
-    ///
-    /// # Errors
-    ///
-    /// When the address is in use or not one of this machine.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a Tokio runtime.
-    pub fn bind(config: VectorConfig, tls: Option<Acceptor>) -> io::Result<Self> {
-        let listener = server::listen(config.listen)?;
-        Ok(Self { config, listener, tls, health: Arc::new(|| true) })
+impl Kind for VectorConfig {
+    fn address(&self) -> SocketAddr {
+        self.listen
     }
 
-    /// Lets health checks fail while `health` says no; else they do so at a stop only.
-    #[must_use]
-    pub fn with_health(mut self, health: Health) -> Self {
-        self.health = health;
-        self
+    fn limits(&self) -> Limits {
+        Limits { window: WINDOW, ..Limits::default() }
     }
 
-    /// Returns the address on which it listens, with the port that the system chose for port 0.
-    ///
-    /// # Errors
-    ///
-    /// When the system does not tell.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    /// Answers requests until `stop` becomes true, or its sender is dropped; then finishes those
-    /// that are in work.
-    pub async fn run<S: Submit>(self, intake: S, stop: watch::Receiver<bool>) {
-        if let Ok(address) = self.local_addr() {
-            info!(%address, "Vector source listens.");
-        }
-        let (health, stopping) = (self.health, stop.clone());
-        let health: Health = Arc::new(move || !*stopping.borrow() && health());
-        let service = Arc::new(Service::new(&self.config, health, intake));
-        let limits = Limits { window: WINDOW, ..Limits::default() };
-        server::serve(self.listener, self.tls, service, stop, limits).await;
+    fn respond<S: Submit>(self, health: Health, submit: S) -> impl Respond {
+        Service::new(&self, health, submit)
     }
 }
 
@@ -124,8 +70,8 @@ impl<S: Submit> Respond for Service<S> {
 
     type Body = Reply;
 
-    async fn respond(&self, request: Request<Incoming>, _: IpAddr) -> Response<Reply> {
-        self.answer(request).await
+    async fn respond(&self, request: Request<Upload>, peer: IpAddr) -> Response<Reply> {
+        self.answer(request, peer).await
     }
 }
 

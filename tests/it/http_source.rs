@@ -11,7 +11,9 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, PATIENCE, Running, Stack, exchange, free_address, get, http};
+use crate::support::{
+    Answer, PATIENCE, Running, Stack, eventually, exchange, free_address, get, http,
+};
 
 const TOKEN: (&str, &str) = ("Authorization", "Bearer token-of-the-test");
 
@@ -132,7 +134,7 @@ fn a_full_buffer_is_told_and_the_repetition_is_taken() {
     assert_eq!(full.status, 503);
     assert!(full.json()["error"].as_str().unwrap().contains("send again"), "{}", full.text());
     assert_eq!(http(stack.admin, "POST", "/resume", &[], b"").status, 200);
-    crate::support::eventually("the repetition is taken", || {
+    eventually("the repetition is taken", || {
         post(address, &[], event(sent).as_bytes()).status == 200
     });
     let ledger = stack.settled();
@@ -156,7 +158,7 @@ fn strangers_are_refused_loudly_and_without_their_secret() {
         (get(address, "/").status, http(address, "HEAD", "/x", &[], b"").status),
         (200, 200)
     );
-    crate::support::eventually("the log tells", || stack.run.said().contains("status=401"));
+    eventually("the log tells", || stack.run.said().contains("status=401"));
     let said = stack.run.said();
     assert_eq!(said.matches("status=401").count(), 1, "{said}");
     assert!(said.contains("Vector: `auth` of the sink"), "{said}");
@@ -215,6 +217,60 @@ fn hostile_bodies_are_refused_and_the_source_goes_on() {
     assert_eq!((&ledger["received"], &ledger["delivered"]), (&json!(1), &json!(1)), "{ledger}");
     drop(slow);
     assert!(stack.run.stop().success());
+}
+
+#[test]
+fn with_ack_delivered_a_sender_that_hung_up_comes_back_for_the_end_of_its_events() {
+    let (stack, address) = start(", ack: delivered", "");
+    let admin = |path: &str| assert_eq!(http(stack.admin, "POST", path, &[], b"").status, 200);
+    let buffered = |n: u64| {
+        eventually("the events are stored", || stack.ledger()["buffered"] == n);
+    };
+    let begin = |id: &str| {
+        let body = json!([{ "type": "identify", "userId": id }, identify("of-all")]).to_string();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let length = body.len();
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}: {}\r\n",
+            TOKEN.0, TOKEN.1
+        );
+        write!(stream, "{head}Content-Length: {length}\r\n\r\n{body}").unwrap();
+        stream
+    };
+    let end = |mut stream: TcpStream| {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    };
+    // What is asked for later on other connections shows that the end of one was seen.
+    let hang_up = |stream: TcpStream| {
+        drop(stream);
+        for _ in 0..20 {
+            assert_eq!(get(address, "/").status, 200);
+        }
+    };
+
+    // It comes back while the events wait, once they are delivered, and as another one beside it.
+    admin("/pause");
+    let (early, late) = (begin("early"), begin("late"));
+    buffered(4);
+    hang_up(early);
+    hang_up(late);
+    let repeats = [begin("early"), begin("early"), begin("other")];
+    buffered(6);
+    admin("/resume");
+    for repeat in repeats {
+        end(repeat);
+    }
+    assert_eq!(stack.settled()["received"], 6);
+    end(begin("late"));
+    assert_eq!(stack.ledger()["received"], 6, "of which it was not told yet");
+
+    // Now it knows: the same again is meant.
+    end(begin("late"));
+    end(begin("early"));
+    assert_eq!(stack.settled()["received"], 10);
 }
 
 /// Certificates of a listener and of its clients, signed by one authority.

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::string_slice, missing_docs)]
 
 mod architecture;
+mod attacks;
+mod behind_vector;
 mod damage;
 mod demo;
 mod deployment;
@@ -21,6 +23,7 @@ mod law;
 mod lifecycle;
 mod marker;
 mod parity;
+mod portability;
 mod public_api;
 mod reload;
 mod replay;

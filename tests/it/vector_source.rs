@@ -1,8 +1,8 @@
 //! The `vector` source of the real binary, called as Vector calls it.
 
-mod client;
-mod proto;
-mod tls;
+pub mod client;
+pub mod proto;
+pub mod tls;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

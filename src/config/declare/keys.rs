@@ -59,8 +59,10 @@ impl<'a> Keys<'a> {
             }
             match refused.iter().find(|(key, _)| *key == entry.key) {
                 Some((key, help)) => {
-                    let what = format!("`{key}` here");
-                    cx.below_key(key, |cx| cx.not_yet::<()>(entry.key_at, &what, help));
+                    let message = format!("there is no key `{key}` here");
+                    cx.below_key(key, |cx| {
+                        cx.error::<()>(entry.key_at, "unknown_key", message, help);
+                    });
                 }
                 None => cx.unknown_key(&entry.key, entry.key_at, &self.known),
             }

@@ -4,7 +4,7 @@
 ///
 /// `field: Type as Form = "default as written in a file"`, or `= required`. `besides` lists keys that
 /// are read but are no field, `derived` fields that come from those, `refused` keys that exist
-/// elsewhere or later, with a help, `skipped` keys that the caller reads. `checked by` names a function
+/// elsewhere, with what to do instead, `skipped` keys that the caller reads. `checked by` names a function
 /// that looks at several keys together.
 macro_rules! section {
     (

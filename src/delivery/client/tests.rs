@@ -392,6 +392,23 @@ async fn a_probe_tells_why_data_must_not_be_sent() {
 }
 
 #[tokio::test]
+async fn an_answer_about_the_account_that_breaks_off_accuses_nobody() {
+    let address = raw(|_, mut stream| async move {
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{{\"re", ACCOUNT.len());
+        stream.write_all(head.as_bytes()).await.unwrap();
+    })
+    .await;
+    assert_eq!(client(address).probe().await.unwrap_err().code, "unreachable");
+    // Nothing is sent before the workspace is known, and nobody has to mend anything.
+    let pinned = CustomerIoConfig { environment_id: Some(3), ..config_for(address) };
+    assert_eq!(
+        Client::new(&pinned).unwrap().send(bodies(&["1"]), 0).await,
+        Reply::Retry { after: None, why: "network", unknown: false }
+    );
+}
+
+#[tokio::test]
 async fn another_workspace_than_the_pinned_one_is_refused() {
     let server = Server::start(|_| answer(200, ACCOUNT)).await;
     for (pinned, good) in [(3, true), (4, false)] {

@@ -62,18 +62,25 @@ impl Held {
         }
         true
     }
-}
 
-impl Drop for Held {
-    fn drop(&mut self) {
+    /// Gives back what is no longer held.
+    pub fn give_back(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
         let mut taken = self.room.taken();
-        taken.all = taken.all.saturating_sub(self.bytes);
+        taken.all = taken.all.saturating_sub(bytes);
         if let Some(of_address) = taken.by_address.get_mut(&self.address) {
-            *of_address = of_address.saturating_sub(self.bytes);
+            *of_address = of_address.saturating_sub(bytes);
             if *of_address == 0 {
                 taken.by_address.remove(&self.address);
             }
         }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.give_back(self.bytes);
     }
 }
 
@@ -100,8 +107,10 @@ mod tests {
         assert!(one.take(3) && !two.take(2) && two.take(1));
         let mut others = [held(&room, "10.0.0.2"), held(&room, "10.0.0.3")];
         assert!(others[0].take(4) && !others[1].take(3) && others[1].take(2));
+        one.give_back(2);
+        assert!(two.take(2) && !two.take(1) && !one.take(usize::MAX));
         drop(one);
-        assert!(two.take(3) && !two.take(1));
+        assert!(two.take(1) && !two.take(1));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use http_body_util::Full;
 use super::elements::{MAX_ELEMENTS, Uncut};
 use crate::source::Refused;
 use crate::source::body::Unread;
+use crate::source::repeats::NotDelivered;
 use crate::source::server::OVERLOAD;
 
 /// What the source answers with.
@@ -160,6 +161,14 @@ impl From<Refused> for Refusal {
             Refused::Unavailable => (LATER, "events cannot be stored now; send again"),
         };
         Self::Unavailable(after, refused.label(), why)
+    }
+}
+
+impl From<NotDelivered> for Refusal {
+    fn from(_: NotDelivered) -> Self {
+        let why = "the events are stored, but not delivered yet; send the same again to wait on, or set \
+                   the source's `ack` to buffered";
+        Self::Unavailable(Duration::from_secs(1), "not_delivered", why)
     }
 }
 

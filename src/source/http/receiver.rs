@@ -13,14 +13,15 @@ use hyper::body::Body;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use super::alarm::Alarm;
 use super::answer::{self, Answer, Refusal};
 use super::elements::{Element, Uncut, cut};
 use super::token::Token;
 use crate::config::{Ack, HttpConfig};
 use crate::event::at_path::at_path;
 use crate::source::body::{Bodies, Codings, Held, detach, pour_away};
-use crate::source::server::{self, OVERLOAD, Respond};
+use crate::source::repeats::{Fingerprint, Repeats, fingerprint};
+use crate::source::server::{self, Alarm, OVERLOAD, Respond, Upload};
+use crate::source::submit::Acknowledged;
 use crate::source::{EventBatch, Health, Incoming, Origin, Submit};
 
 /// Label of the source and of its metrics.
@@ -33,8 +34,8 @@ const MAX_REQUESTS: usize = 10_000;
 /// sender has its answer within 30 s.
 const WAIT: Duration = Duration::from_secs(8);
 
-/// Bodies above this length are cut on another thread, in bytes: others wait meanwhile.
-const CUT_HERE: usize = 256 * 1024;
+/// Bodies above this length are worked on by another thread, in bytes: others wait meanwhile.
+const WORK_HERE: usize = 256 * 1024;
 
 /// Answers requests.
 pub(super) struct Receiver<S> {
@@ -46,6 +47,7 @@ pub(super) struct Receiver<S> {
     requests: Semaphore,
     origin: Origin,
     health: Health,
+    repeats: Repeats,
     alarm: Alarm,
     submit: S,
 }
@@ -54,7 +56,7 @@ impl<S: Submit> Respond for Receiver<S> {
     const TYPE: &'static str = TYPE;
     type Body = Full<Bytes>;
 
-    async fn respond(&self, request: Request<hyper::body::Incoming>, peer: IpAddr) -> Answer {
+    async fn respond(&self, request: Request<Upload>, peer: IpAddr) -> Answer {
         self.answer(request, peer).await
     }
 }
@@ -71,6 +73,7 @@ impl<S: Submit> Receiver<S> {
             requests: Semaphore::new(MAX_REQUESTS),
             origin: Origin { source: TYPE.into(), source_type: "".into() },
             health,
+            repeats: Repeats::default(),
             alarm: Alarm::default(),
             submit,
         }
@@ -107,17 +110,44 @@ impl<S: Submit> Receiver<S> {
         let (body, held) = self.bodies.read(&head.headers, body, peer).await?;
         let received_at = Utc::now();
         let ndjson = is_ndjson(&head.headers);
+        if self.ack == Ack::Buffered {
+            if let Some(end) = self.hand_in(body, held, ndjson, received_at).await? {
+                end.await?;
+            }
+            return Ok(());
+        }
+        let (request, body, held) = self.fingerprint(body, held, ndjson).await?;
+        self.repeats.once(request, self.hand_in(body, held, ndjson, received_at)).await
+    }
+
+    /// Hands the events of a body in. There is nothing to wait for if there are none.
+    async fn hand_in(
+        &self,
+        body: Bytes,
+        held: Held,
+        ndjson: bool,
+        received_at: DateTime<Utc>,
+    ) -> Result<Option<Acknowledged>, Refusal> {
         let (elements, held) = self.elements(body, held, ndjson).await?;
         if elements.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         // One batch, however large: it is taken or refused whole, so that a repetition repeats nothing.
         let batch = self.batch(elements, received_at);
         let acknowledged = self.submit.submit(batch, TYPE, WAIT, self.ack).await?;
         // From here on the pipeline's own bound covers the bytes.
         drop(held);
-        acknowledged.await?;
-        Ok(())
+        Ok(Some(acknowledged))
+    }
+
+    /// Tells one request from another by all that decides which events it holds.
+    async fn fingerprint(
+        &self,
+        body: Bytes,
+        held: Held,
+        ndjson: bool,
+    ) -> Result<(Fingerprint, Bytes, Held), Refusal> {
+        apart(body.len(), move || (fingerprint(&[&[u8::from(ndjson)], &body]), body, held)).await
     }
 
     /// Says what is wrong with a head.
@@ -141,18 +171,10 @@ impl<S: Submit> Receiver<S> {
         held: Held,
         ndjson: bool,
     ) -> Result<(Vec<Element>, Held), Refusal> {
-        let path = self.event_path.clone();
-        let here = body.len() <= CUT_HERE;
+        let (path, length) = (self.event_path.clone(), body.len());
         // The body is held as long as the work goes on, also when the sender hangs up.
         let cut = move || cut_at(body, ndjson, path.as_deref()).map(|elements| (elements, held));
-        let elements = if here {
-            cut()
-        } else {
-            let defect =
-                Refusal::Unavailable(Duration::from_secs(5), "panic", "a defect; send again");
-            tokio::task::spawn_blocking(cut).await.map_err(|_| defect)?
-        };
-        elements.map_err(Refusal::Uncut)
+        apart(length, cut).await?.map_err(Refusal::Uncut)
     }
 
     fn batch(&self, elements: Vec<Element>, received_at: DateTime<Utc>) -> EventBatch {
@@ -178,6 +200,18 @@ impl<S: Submit> Receiver<S> {
         }
         refusal.answer(self.max_body)
     }
+}
+
+/// Does what takes long with a body of this length where nobody waits for it.
+async fn apart<T: Send + 'static>(
+    length: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    if length <= WORK_HERE {
+        return Ok(work());
+    }
+    let defect = Refusal::Unavailable(Duration::from_secs(5), "panic", "a defect; send again");
+    tokio::task::spawn_blocking(work).await.map_err(|_| defect)
 }
 
 fn cut_at(body: Bytes, ndjson: bool, path: Option<&[String]>) -> Result<Vec<Element>, Uncut> {

@@ -23,7 +23,7 @@ use super::{SourceConfigView, client_ip, cors, pixel};
 use crate::config::{Ack, IpNetwork, RudderStackConfig};
 use crate::event::split::{Shape, Unsplit, split};
 use crate::source::body::{Bodies, Codings, Held, detach};
-use crate::source::server::{self, OVERLOAD, Respond};
+use crate::source::server::{self, OVERLOAD, Respond, Upload};
 use crate::source::{EventBatch, Health, Incoming, Submit};
 
 /// Label of the metrics.
@@ -99,7 +99,7 @@ impl<S: Submit> Respond for Gateway<S> {
     const TYPE: &'static str = TYPE;
     type Body = Full<Bytes>;
 
-    async fn respond(&self, request: Request<hyper::body::Incoming>, peer: IpAddr) -> Answer {
+    async fn respond(&self, request: Request<Upload>, peer: IpAddr) -> Answer {
         self.answer(request, peer).await
     }
 }

@@ -1,4 +1,5 @@
-use std::sync::Mutex;
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -7,12 +8,13 @@ use futures_util::FutureExt as _;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::{Ack, WriteKey};
+use crate::source::server::{self, Limits};
 use crate::source::submit::Acknowledged;
 use crate::source::{EventBatch, Refused, Summary};
 
@@ -77,8 +79,12 @@ fn config(ack: Ack) -> RudderStackConfig {
     }
 }
 
+fn kind(source: RudderStackConfig) -> GatewayConfig {
+    GatewayConfig { source, view: source_config::tests::view() }
+}
+
 fn start_with(config: RudderStackConfig, recorder: Recorder) -> Running {
-    let source = RudderStackSource::bind(config, source_config::tests::view()).unwrap();
+    let source = RudderStackSource::bind(kind(config), None).unwrap();
     let address = source.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
     let task = tokio::spawn(source.run(recorder.clone(), stopped));
@@ -476,7 +482,7 @@ async fn what_is_no_preflight_is_routed() {
 
 #[tokio::test]
 async fn health_says_when_events_cannot_be_taken() {
-    let source = RudderStackSource::bind(config(Ack::Buffered), source_config::tests::view());
+    let source = RudderStackSource::bind(kind(config(Ack::Buffered)), None);
     let healthy = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let shown = Arc::clone(&healthy);
     let health: Health = Arc::new(move || shown.load(std::sync::atomic::Ordering::Relaxed));
@@ -540,7 +546,7 @@ async fn a_stop_finishes_what_is_in_work_and_closes_what_is_idle() {
 async fn a_port_in_use_is_reported_when_it_is_bound() {
     let gateway = start();
     let config = RudderStackConfig { listen: gateway.address, ..config(Ack::Buffered) };
-    let error = RudderStackSource::bind(config, source_config::tests::view()).unwrap_err();
+    let error = RudderStackSource::bind(kind(config), None).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
 }
 

@@ -98,11 +98,7 @@ impl Respond for Versions {
     const TYPE: &'static str = "test";
     type Body = Full<Bytes>;
 
-    async fn respond(
-        &self,
-        request: Request<hyper::body::Incoming>,
-        _: IpAddr,
-    ) -> Response<Full<Bytes>> {
+    async fn respond(&self, request: Request<server::Upload>, _: IpAddr) -> Response<Full<Bytes>> {
         Response::new(Full::from(format!("{:?}", request.version())))
     }
 }

@@ -10,7 +10,7 @@ use hyper::body::Body;
 use tokio::time::timeout;
 
 use super::refusal::Refusal;
-use super::room::Held;
+use crate::source::body::{Held, pour};
 
 /// Bytes before the message.
 const PREFIX: usize = 5;
@@ -32,8 +32,7 @@ pub const PATIENCE: Patience =
     Patience { silence: Duration::from_secs(30), whole: Duration::from_secs(300) };
 
 /// How much of a refused message is read away before the answer, in bytes, and for how long.
-const REST: usize = 512 * 1024 * 1024;
-const REST_TIMEOUT: Duration = Duration::from_secs(5);
+const REST: (usize, Duration) = (512 * 1024 * 1024, Duration::from_secs(5));
 
 /// A message as it was sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,8 +62,7 @@ where
         held.give_back(usize::MAX);
     }
     if !matches!(read, Ok(_) | Err(Refusal::Slow | Refusal::Truncated)) {
-        // However it ends, the answer is the same.
-        drop(timeout(REST_TIMEOUT, pour_away(&mut body)).await);
+        pour(&mut body, REST).await;
     }
     read
 }
@@ -124,27 +122,22 @@ fn length_of([flag, length @ ..]: [u8; PREFIX], max: usize) -> Result<usize, Ref
     if length > max { Err(Refusal::TooLarge(max)) } else { Ok(length) }
 }
 
-async fn pour_away<B: Body<Data = Bytes> + Unpin>(body: &mut B) {
-    let mut rest = REST;
-    while let Some(Ok(frame)) = body.frame().await {
-        let read = frame.data_ref().map_or(0, Bytes::len);
-        match rest.checked_sub(read) {
-            Some(left) => rest = left,
-            None => return,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::net::IpAddr;
+    use std::sync::Arc;
 
     use futures_util::{StreamExt as _, stream};
     use http_body_util::StreamBody;
     use hyper::body::Frame;
 
-    use super::super::room::Room;
     use super::*;
+    use crate::source::body::Room;
+
+    fn nothing(room: &Arc<Room>) -> Held {
+        Held::nothing(room, IpAddr::from([127, 0, 0, 1]))
+    }
 
     /// Reads parts; when `open`, more may come.
     async fn read_parts(parts: &[&[u8]], open: bool) -> Result<Message, Refusal> {
@@ -156,7 +149,7 @@ mod tests {
         let body = StreamBody::new(stream::iter(frames).chain(rest));
         let patience =
             Patience { silence: Duration::from_millis(20), whole: Duration::from_secs(60) };
-        let mut held = Held::nothing(&Room::new(1000));
+        let mut held = nothing(&Room::new(1000, 1000));
         read(body, 500, patience, &mut held).await
     }
 
@@ -181,19 +174,19 @@ mod tests {
         // Who never falls silent has an end as well.
         let patience = Patience { silence: Duration::MAX, whole: Duration::from_millis(20) };
         let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
-        let mut held = Held::nothing(&Room::new(1000));
+        let mut held = nothing(&Room::new(1000, 1000));
         assert_eq!(read(body, 500, patience, &mut held).await, Err(Refusal::Slow));
     }
 
     #[tokio::test]
     async fn a_refused_message_holds_nothing() {
-        let room = Room::new(1000);
-        let mut held = Held::nothing(&room);
+        let room = Room::new(1000, 1000);
+        let mut held = nothing(&room);
         let parts = [b"\0\0\0\0\x04abcd".to_vec(), b"more".to_vec()];
         let frames = parts.map(|part| Ok::<_, Infallible>(Frame::data(Bytes::from(part))));
         let body = StreamBody::new(stream::iter(frames));
         let read = read(body, 500, PATIENCE, &mut held).await;
         assert!(matches!(read, Err(Refusal::BrokenFrame(_))), "{read:?}");
-        assert!(Held::nothing(&room).take(1000));
+        assert!(nothing(&room).take(1000));
     }
 }

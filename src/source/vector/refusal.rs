@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::answer::{self, Answer, Code};
 use super::wire::Broken;
 use crate::source::Refused;
+use crate::source::repeats::NotDelivered;
 use crate::source::server::OVERLOAD;
 
 /// Why nothing of a request was taken.
@@ -42,6 +43,12 @@ pub enum Refusal {
 impl From<Refused> for Refusal {
     fn from(refused: Refused) -> Self {
         Self::Refused(refused)
+    }
+}
+
+impl From<NotDelivered> for Refusal {
+    fn from(_: NotDelivered) -> Self {
+        Self::NotDelivered
     }
 }
 
@@ -104,7 +111,7 @@ impl Refusal {
                 "the events are stored, but not delivered yet; repeat to wait on, or set `ack: buffered`"
             }
             Self::NoRoom => {
-                "the requests in work hold too much memory; repeat later, or lower \
+                "too many requests are in work, or they hold too much memory; repeat later, or lower \
                  `request.concurrency` of the sink"
             }
             Self::Slow => "the message did not arrive in time; repeat it",

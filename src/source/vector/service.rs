@@ -1,6 +1,7 @@
 //! One call from its head to its answer.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,17 +11,16 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, StatusCode, Version};
 use hyper::body::Body;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout_at};
 use tracing::{debug, error, warn};
 
 use super::answer::{self, Answer, Code};
 use super::message::{self, PATIENCE};
 use super::refusal::Refusal;
-use super::repeats::{self, Repeats};
-use super::room::{Held, Room};
 use super::unpack::{Encoding, unpack};
 use crate::config::{Ack, VectorConfig};
-use crate::source::server::count_error;
+use crate::source::body::{Held, Room};
+use crate::source::repeats::{Repeats, fingerprint};
+use crate::source::server::{Alarm, count_error};
 use crate::source::submit::Acknowledged;
 use crate::source::{EventBatch, Health, Incoming, Origin, Submit};
 
@@ -31,18 +31,15 @@ pub const TYPE: &str = "vector";
 /// one cannot need more.
 const ALL_REQUESTS: usize = 64 * 1024 * 1024;
 
+/// Requests that may be in work at once.
+const MAX_REQUESTS: usize = 10_000;
+
 /// Requests that are decompressed and decoded at once; others wait.
 const UNPACKING: usize = 4;
 
 /// How long a request waits for room in memory. With the 20 s that it may then take until it is
 /// stored it is answered before Vector's 60 s, and Vector sees a reason instead of silence.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(8);
-
-/// How long a request waits for delivery with `ack: delivered`.
-const WAIT_FOR_DELIVERY: Duration = Duration::from_secs(50);
-
-/// Shortest time between two messages to the log about refused requests.
-const LOG_PERIOD: Duration = Duration::from_secs(10);
 
 /// The largest message of the health checks, which hold a name at most.
 const SMALL: usize = 4096;
@@ -59,10 +56,11 @@ struct Shared {
     ack: Ack,
     max: usize,
     room: Arc<Room>,
+    requests: Semaphore,
     unpacking: Arc<Semaphore>,
     repeats: Repeats,
     health: Health,
-    logged: Mutex<Option<Instant>>,
+    alarm: Alarm,
 }
 
 impl<S: Submit> Service<S> {
@@ -70,22 +68,25 @@ impl<S: Submit> Service<S> {
     pub fn new(config: &VectorConfig, health: Health, submit: S) -> Self {
         let max = usize::try_from(config.max_body).unwrap_or(usize::MAX / 8);
         // One message, packed and unpacked, and its events always have room.
-        let room = Room::new(ALL_REQUESTS.max(max.saturating_mul(4)));
+        let room = ALL_REQUESTS.max(max.saturating_mul(4));
+        // There may be one Vector, and then it has one address.
+        let room = Room::new(room, room);
         let shared = Shared {
             path: config.event_path.clone(),
             ack: config.ack,
             max,
             room,
+            requests: Semaphore::new(MAX_REQUESTS),
             unpacking: Arc::new(Semaphore::new(UNPACKING)),
             repeats: Repeats::default(),
             health,
-            logged: Mutex::default(),
+            alarm: Alarm::default(),
         };
         Self { shared: Arc::new(shared), submit }
     }
 
-    /// Answers one request.
-    pub async fn answer<B>(&self, request: Request<B>) -> Answer
+    /// Answers one request of `peer`.
+    pub async fn answer<B>(&self, request: Request<B>, peer: IpAddr) -> Answer
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -95,10 +96,10 @@ impl<S: Submit> Service<S> {
         }
         let answered = match head.uri.path() {
             "/vector.Vector/PushEvents" => {
-                self.push(&head.headers, body).await.map(|()| answer::message(b""))
+                self.push(&head.headers, body, peer).await.map(|()| answer::message(b""))
             }
-            "/vector.Vector/HealthCheck" => self.health_check(body).await,
-            "/grpc.health.v1.Health/Check" => self.grpc_health(body).await,
+            "/vector.Vector/HealthCheck" => self.health_check(body, peer).await,
+            "/grpc.health.v1.Health/Check" => self.grpc_health(body, peer).await,
             "/grpc.health.v1.Health/Watch" => {
                 let text = "health is told once for each question: call Check";
                 return answer::refusal(Code::Unimplemented, text);
@@ -114,38 +115,35 @@ impl<S: Submit> Service<S> {
         })
     }
 
-    async fn push<B>(&self, headers: &HeaderMap, body: B) -> Result<(), Refusal>
+    async fn push<B>(&self, headers: &HeaderMap, body: B, peer: IpAddr) -> Result<(), Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
         let shared = &self.shared;
+        let _in_work = shared.requests.try_acquire().map_err(|_| Refusal::NoRoom)?;
         let encoding = Encoding::of(headers.get(GRPC_ENCODING))?;
-        let mut held = Held::nothing(&shared.room);
+        let mut held = Held::nothing(&shared.room, peer);
         let message = message::read(body, shared.max, PATIENCE, &mut held).await?;
-        let until = Instant::now() + WAIT_FOR_DELIVERY;
         if shared.ack == Ack::Buffered {
-            let (elements, held) = self.unpack(message, encoding, held).await?;
-            let Some(end) = self.submit(elements, held).await? else { return Ok(()) };
-            end.await?;
+            if let Some(end) = self.take(message, encoding, held).await? {
+                end.await?;
+            }
             return Ok(());
         }
-        let (fingerprint, message) =
-            blocking(move || (repeats::fingerprint(&message), message)).await?;
-        let end = match shared.repeats.find(&fingerprint) {
-            Some(end) => {
-                // Nothing of this message is needed while it waits.
-                drop((message, held));
-                end
-            }
-            None => {
-                let (elements, held) = self.unpack(message, encoding, held).await?;
-                let Some(end) = self.submit(elements, held).await? else { return Ok(()) };
-                shared.repeats.add(fingerprint, end)
-            }
-        };
-        timeout_at(until, end).await.map_err(|_| Refusal::NotDelivered)??;
-        Ok(())
+        let (request, message) =
+            blocking(move || (fingerprint(&[&message.bytes]), message)).await?;
+        shared.repeats.once(request, self.take(message, encoding, held)).await
+    }
+
+    async fn take(
+        &self,
+        message: message::Message,
+        encoding: Encoding,
+        held: Held,
+    ) -> Result<Option<Acknowledged>, Refusal> {
+        let (elements, held) = self.unpack(message, encoding, held).await?;
+        self.submit(elements, held).await
     }
 
     /// Gets the events out of a message, away from the threads that serve connections.
@@ -192,21 +190,21 @@ impl<S: Submit> Service<S> {
     }
 
     /// Vector's own check, which it makes once, at its start.
-    async fn health_check<B>(&self, body: B) -> Result<Answer, Refusal>
+    async fn health_check<B>(&self, body: B, peer: IpAddr) -> Result<Answer, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        self.small(body).await?;
+        self.small(body, peer).await?;
         let not_serving: &[u8] = &[0x08, 1];
         Ok(answer::message(if (self.shared.health)() { b"" } else { not_serving }))
     }
 
     /// The check of gRPC itself, which load balancers and Kubernetes make.
-    async fn grpc_health<B>(&self, body: B) -> Result<Answer, Refusal>
+    async fn grpc_health<B>(&self, body: B, peer: IpAddr) -> Result<Answer, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let question = self.small(body).await?;
+        let question = self.small(body, peer).await?;
         let (mut fields, mut service) = (super::wire::Fields::of(&question), &[][..]);
         while let Some((number, field)) = fields.next()? {
             if number == 1 {
@@ -220,11 +218,11 @@ impl<S: Submit> Service<S> {
         Ok(answer::message(&[0x08, status]))
     }
 
-    async fn small<B>(&self, body: B) -> Result<Bytes, Refusal>
+    async fn small<B>(&self, body: B, peer: IpAddr) -> Result<Bytes, Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let mut held = Held::nothing(&self.shared.room);
+        let mut held = Held::nothing(&self.shared.room, peer);
         let message = message::read(body, SMALL, PATIENCE, &mut held).await?;
         if message.compressed { Err(Refusal::NoEncoding) } else { Ok(message.bytes) }
     }
@@ -233,18 +231,13 @@ impl<S: Submit> Service<S> {
 impl Shared {
     /// Counts a refused request, and tells the log of it now and then.
     fn tell(&self, refusal: &Refusal) {
-        count_error(TYPE, TYPE, refusal.label());
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        if logged.is_some_and(|at| now.duration_since(at) < LOG_PERIOD) {
-            return;
-        }
+        let kind = refusal.label();
+        count_error(TYPE, TYPE, kind);
         let reason = refusal.text();
         if refusal.may_pass() {
             debug!(reason, "Request refused for now; Vector repeats it.");
-        } else {
-            *logged = Some(now);
-            warn!(reason, "Request refused for good; Vector drops its events.");
+        } else if let Some(requests) = self.alarm.due(kind) {
+            warn!(requests, reason, "Request refused for good; Vector drops its events.");
         }
     }
 }
@@ -270,4 +263,52 @@ async fn blocking<T: Send + 'static>(
         error!(%failed, "A request could not be decoded.");
         Refusal::Internal
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+    use crate::source::Refused;
+
+    #[derive(Clone)]
+    struct Nobody;
+
+    impl Submit for Nobody {
+        async fn submit(
+            &self,
+            _: EventBatch,
+            _: &'static str,
+            _: Duration,
+            _: Ack,
+        ) -> Result<Acknowledged, Refused> {
+            panic!("nothing may be submitted");
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_beyond_the_bound_may_come_again_and_health_is_told() {
+        let config = VectorConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            event_path: None,
+            ack: Ack::Buffered,
+            max_body: 1000,
+            tls: None,
+        };
+        let service = Service::new(&config, Arc::new(|| true), Nobody);
+        let ask = |path: &str| {
+            let request = Request::post(path)
+                .version(Version::HTTP_2)
+                .header(CONTENT_TYPE, "application/grpc")
+                .body(Full::new(Bytes::from_static(&[0; 5])));
+            service.answer(request.unwrap(), IpAddr::from([127, 0, 0, 1]))
+        };
+        let push = "/vector.Vector/PushEvents";
+        assert!(ask(push).await.headers().get("grpc-status").is_none());
+        assert_eq!(service.shared.requests.forget_permits(MAX_REQUESTS), MAX_REQUESTS);
+        assert_eq!(ask(push).await.headers()["grpc-status"], "14");
+        let health = ask("/vector.Vector/HealthCheck").await;
+        assert!(health.headers().get("grpc-status").is_none());
+    }
 }

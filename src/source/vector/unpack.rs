@@ -12,8 +12,8 @@ use zstd::zstd_safe;
 use super::events::Events;
 use super::message::Message;
 use super::refusal::Refusal;
-use super::room::Held;
 use crate::source::Incoming;
+use crate::source::body::Held;
 
 /// How far back a zstd stream may refer, as a power of two: the 8 MiB that every decoder should
 /// take, and four times of what Vector uses.

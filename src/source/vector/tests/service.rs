@@ -129,7 +129,7 @@ async fn ask<S: Submit, B>(service: &Service<S>, request: Request<B>) -> Seen
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let answer = service.answer(request).await;
+    let answer = service.answer(request, [127, 0, 0, 1].into()).await;
     let (head, body) = answer.into_parts();
     let body = body.collect().await.unwrap();
     let trailers = body.trailers().cloned();

@@ -9,11 +9,11 @@ const AGAIN: Duration = Duration::from_secs(60);
 
 /// When each kind of refusal was told last, and how many came since.
 #[derive(Debug, Default)]
-pub(super) struct Alarm(Mutex<HashMap<&'static str, (Instant, u64)>>);
+pub(in crate::source) struct Alarm(Mutex<HashMap<&'static str, (Instant, u64)>>);
 
 impl Alarm {
     /// Counts a refusal; returns how many of its kind to tell of, if it is time.
-    pub(super) fn due(&self, kind: &'static str) -> Option<u64> {
+    pub(in crate::source) fn due(&self, kind: &'static str) -> Option<u64> {
         self.due_at(kind, Instant::now())
     }
 

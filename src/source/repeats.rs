@@ -1,0 +1,271 @@
+//! Requests whose events wait for delivery, with `ack: delivered`, and the repeats of them.
+//!
+//! A sender that has no answer gives up after its own time, 60 s for Vector, and sends the same bytes
+//! again, as long as an outage of Customer.io lasts. Without this memory each time would store the
+//! events once more. So a request with the bytes of an earlier one waits for the end of that one:
+//!
+//! - while the earlier one is not delivered, whether or not its sender still waits;
+//! - after that, until one sender is told. Who hung up, or was answered that it takes longer, comes
+//!   back for the end.
+//!
+//! From when the answer is handed over, equal bytes are new events: somebody may mean them twice. For
+//! the time before there is no telling; who sends equal events at once and means two gives them
+//! different `messageId`s.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::Shared;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::Refused;
+use super::submit::Acknowledged;
+
+/// How long a request waits for delivery. It is answered before the 60 s after which Vector, and most
+/// proxies, give up: a reason says more than silence.
+const WAIT: Duration = Duration::from_secs(50);
+
+/// How long an end that nobody was told is kept. Senders that repeat at all come again within minutes.
+const KEEP: Duration = Duration::from_secs(600);
+
+/// Requests that are remembered at most. One beyond is stored again if it is repeated: an outage may
+/// last, and senders need not wait for it.
+const MOST: usize = 100_000;
+
+/// What identifies the bytes of a request.
+pub type Fingerprint = [u8; 32];
+
+/// The events are stored, but not delivered yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotDelivered;
+
+/// Requests that were taken, and whose end nobody knows yet; cheap to clone.
+#[derive(Clone)]
+pub struct Repeats {
+    taken: Arc<Mutex<HashMap<Fingerprint, Arc<Taken>>>>,
+    wait: Duration,
+    keep: Duration,
+    most: usize,
+}
+
+struct Taken {
+    end: Shared<Acknowledged>,
+    told: Notify,
+}
+
+impl Default for Repeats {
+    fn default() -> Self {
+        Self { taken: Arc::default(), wait: WAIT, keep: KEEP, most: MOST }
+    }
+}
+
+impl fmt::Debug for Repeats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repeats").field("taken", &self.taken().len()).finish_non_exhaustive()
+    }
+}
+
+/// Returns what identifies a request. It is not to be forged: who could would have the events of
+/// others taken for delivered.
+pub fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+impl Repeats {
+    /// Waits for the end of a request, which `take` hands in unless it is a repeat. `take` returns
+    /// nothing if there is nothing to wait for.
+    ///
+    /// # Errors
+    ///
+    /// Those of `take`, and how the events ended; [`NotDelivered`] when that takes too long.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once `take` is done the request is remembered, if there is room, also when the future is dropped.
+    pub async fn once<R>(
+        &self,
+        request: Fingerprint,
+        take: impl Future<Output = Result<Option<Acknowledged>, R>>,
+    ) -> Result<(), R>
+    where
+        R: From<Refused> + From<NotDelivered>,
+    {
+        let until = Instant::now() + self.wait;
+        let known = self.taken().get(&request).map(Arc::clone);
+        let taken = match known {
+            Some(taken) => {
+                // Nothing of the repeat is needed while it waits.
+                drop(take);
+                taken
+            }
+            None => match take.await? {
+                Some(end) => self.remember(request, end),
+                None => return Ok(()),
+            },
+        };
+        let ended = timeout_at(until, taken.end.clone()).await.map_err(|_| NotDelivered)?;
+        self.forget(&request, &taken);
+        taken.told.notify_one();
+        ended?;
+        Ok(())
+    }
+
+    fn remember(&self, request: Fingerprint, end: Acknowledged) -> Arc<Taken> {
+        let taken = Arc::new(Taken { end: end.shared(), told: Notify::new() });
+        {
+            let mut all = self.taken();
+            if all.len() >= self.most {
+                return taken;
+            }
+            all.insert(request, Arc::clone(&taken));
+        }
+        let (repeats, remembered) = (self.clone(), Arc::clone(&taken));
+        tokio::spawn(async move {
+            let ended = remembered.end.clone().await;
+            // What was not stored after all has to be handed in again.
+            if ended.is_ok() {
+                // Told or not, it is over.
+                drop(timeout(repeats.keep, remembered.told.notified()).await);
+            }
+            repeats.forget(&request, &remembered);
+        });
+        taken
+    }
+
+    /// Forgets this one, and no later one with the same bytes.
+    fn forget(&self, request: &Fingerprint, over: &Arc<Taken>) {
+        let mut taken = self.taken();
+        if taken.get(request).is_some_and(|taken| Arc::ptr_eq(taken, over)) {
+            taken.remove(request);
+        }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, HashMap<Fingerprint, Arc<Taken>>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::source::Summary;
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum Refusal {
+        Refused(Refused),
+        NotDelivered,
+    }
+
+    impl From<Refused> for Refusal {
+        fn from(refused: Refused) -> Self {
+            Self::Refused(refused)
+        }
+    }
+
+    impl From<NotDelivered> for Refusal {
+        fn from(_: NotDelivered) -> Self {
+            Self::NotDelivered
+        }
+    }
+
+    type End = oneshot::Sender<Result<Summary, Refused>>;
+
+    /// A request that is handed in, and what ends it.
+    fn new() -> (End, Result<Option<Acknowledged>, Refusal>) {
+        let (end, ended) = oneshot::channel();
+        (end, Ok(Some(async move { ended.await.unwrap_or(Err(Refused::Closed)) }.boxed())))
+    }
+
+    async fn never() -> Result<Option<Acknowledged>, Refusal> {
+        panic!("a repeat is not handed in")
+    }
+
+    const ONE: Fingerprint = [1; 32];
+
+    #[tokio::test]
+    async fn a_repeat_waits_for_the_end_of_what_its_sender_gave_up() {
+        let repeats = Repeats::default();
+        let (end, take) = new();
+        assert_eq!(repeats.once(ONE, ready(take)).now_or_never(), None, "and hangs up");
+        let again = repeats.once(ONE, never());
+        assert_eq!(repeats.once([2; 32], ready(Ok::<_, Refusal>(None))).await, Ok(()));
+        end.send(Ok(Summary::default())).unwrap();
+        assert_eq!(again.await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn an_end_is_kept_until_a_sender_is_told_and_then_equal_bytes_are_new_events() {
+        let repeats = Repeats::default();
+        let (end, take) = new();
+        assert_eq!(repeats.once(ONE, ready(take)).now_or_never(), None);
+        end.send(Ok(Summary::default())).unwrap();
+        // The memory sees the end, and keeps it.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(repeats.once(ONE, never()).await, Ok(()));
+        let (end, take) = new();
+        assert_eq!(repeats.once(ONE, ready(take)).now_or_never(), None, "it is handed in");
+        // What is over leaves the newer one alone.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        let again = repeats.once(ONE, never());
+        end.send(Ok(Summary::default())).unwrap();
+        assert_eq!(again.await, Ok(()));
+        assert!(repeats.taken().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_was_not_stored_is_handed_in_again() {
+        let repeats = Repeats::default();
+        let (end, take) = new();
+        assert_eq!(repeats.once(ONE, ready(take)).now_or_never(), None);
+        end.send(Err(Refused::Unavailable)).unwrap();
+        while !repeats.taken().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let refused = Refusal::Refused(Refused::Closed);
+        assert_eq!(
+            repeats.once(ONE, ready(Err(Refusal::Refused(Refused::Closed)))).await,
+            Err(refused)
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_not_remembered_has_its_end_all_the_same() {
+        let repeats = Repeats { most: 0, ..Repeats::default() };
+        let (end, take) = new();
+        end.send(Ok(Summary::default())).unwrap();
+        assert_eq!(repeats.once(ONE, ready(take)).await, Ok(()));
+        assert!(repeats.taken().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_waits_long_is_answered_and_comes_back_and_nothing_is_kept_for_ever() {
+        let short = Duration::from_millis(10);
+        let repeats = Repeats { wait: short, keep: short, ..Repeats::default() };
+        let (end, take) = new();
+        assert_eq!(repeats.once(ONE, ready(take)).await, Err(Refusal::NotDelivered));
+        assert_eq!(repeats.once(ONE, never()).await, Err(Refusal::NotDelivered));
+        end.send(Ok(Summary::default())).unwrap();
+        while !repeats.taken().is_empty() {
+            tokio::time::sleep(short).await;
+        }
+    }
+}
