@@ -28,8 +28,22 @@ pub mod stage {
     pub use crate::filter::Filter;
     pub use crate::mapping::compiled::{Mapping, STACK_BYTES};
     pub use crate::mapping::run::{Mapped, Mapper};
+    pub use crate::operation::grammar::check_root;
     pub use crate::operation::{ConflictKeys, Effect, Operation, Operations, prepare};
     pub use crate::stage::{Fill, Stage, Walked};
+}
+
+/// Texts as the library reads them.
+pub mod config {
+    pub use crate::config::yaml::parse as parse_yaml;
+
+    use crate::mapping::Mappings;
+
+    /// The files of the scripts' own tests, by name.
+    #[must_use]
+    pub fn tests_of(mappings: &Mappings) -> &[(String, String)] {
+        &mappings.tests
+    }
 }
 
 /// The sandbox's model of a workspace.
