@@ -17,7 +17,7 @@ use rudder_customerio::config::{ConsentConfig, ConsentRule, CustomerIoConfig};
 use rudder_customerio::mapping::Mappings;
 use rudder_customerio::sandbox::{RunningSandbox, Sandbox};
 use rudder_customerio::sink::CustomerIoSink;
-use rudder_customerio::source::EventBatch;
+use rudder_customerio::sink::EventBatch;
 use rudder_customerio::telemetry::Exporter;
 use serde_json::json;
 

@@ -66,6 +66,7 @@ pub enum AppendError {
 
 /// Fill level for metrics and `/status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BufferStats {
     /// Events that wait.
     pub events: u64,
@@ -137,10 +138,12 @@ pub trait Buffer: Send + Sync + std::fmt::Debug {
     /// Tells which of these dead letters were replayed into the store, in this life or another:
     /// their events were stored in the same commit that remembers this. A letter whose append has
     /// not answered, or was taken back, is none.
+    #[cfg(feature = "pipeline")]
     fn replayed(&self, letters: Vec<LetterId>) -> BoxFuture<'_, Result<Vec<bool>, String>>;
 
     /// Lets go of what [`Buffer::replayed`] remembers of letters that are known elsewhere, durably,
     /// to be replayed.
+    #[cfg(feature = "pipeline")]
     fn forget_replayed(&self, _letters: &[LetterId]) {}
 
     /// Refuses further appends; `read` ends after the last stored event.

@@ -9,9 +9,10 @@
 //! `dead_letters.dir` to `data_dir`. Every value of a [`Config`] is valid.
 
 // Reading: text → tree with places → checked values.
-pub mod tree;
-pub mod yaml;
+pub(crate) mod tree;
+pub(crate) mod yaml;
 
+#[cfg(feature = "pipeline")]
 mod change;
 mod check;
 mod context;
@@ -21,6 +22,10 @@ mod load;
 mod reference;
 mod schema;
 mod suggest;
+#[cfg(feature = "pipeline")]
+mod toml;
+#[cfg(not(feature = "pipeline"))]
+#[path = "config/no_toml.rs"]
 mod toml;
 mod units;
 
@@ -41,7 +46,8 @@ use declare::{Sect, section};
 use form::{FilePath, List, Nullable, Period};
 use source::Source;
 
-pub use change::Changes;
+#[cfg(feature = "pipeline")]
+pub(crate) use change::Changes;
 pub use consent::{ConsentConfig, ConsentRule, DecideBy, Strategy, Unknown};
 pub use credential::Credential;
 pub use customerio::{

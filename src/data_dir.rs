@@ -6,7 +6,9 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
+#[cfg(feature = "pipeline")]
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
@@ -89,6 +91,7 @@ impl DataDir {
     /// # Errors
     ///
     /// When the lock file cannot be written; the lock is held all the same.
+    #[cfg(feature = "pipeline")]
     pub fn announce(&self, admin: SocketAddr) -> io::Result<()> {
         self.note(Some(reachable(admin)))
     }
@@ -184,6 +187,7 @@ fn open_to_lock(file: &Path) -> io::Result<File> {
 }
 
 /// Returns an address to connect to for one that may mean every address of the machine.
+#[cfg(feature = "pipeline")]
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -27,10 +27,10 @@ use futures_util::future::BoxFuture;
 
 use crate::buffer::{Buffer, Sequence};
 use crate::config::{Api, BatchConfig, CustomerIoConfig, RetryConfig};
+#[cfg(feature = "pipeline")]
 use crate::diagnostic::Diagnostic;
 use crate::outcome::Outcome;
 
-pub use client::Client;
 pub use control::DeliveryHandle;
 pub use dead_letter::{DeadLetter, DeadLetters, Unwritten};
 
@@ -96,7 +96,7 @@ pub struct Hold {
     pub message: String,
 }
 
-/// Where batches go; the real one is [`client`], tests have their own.
+/// Where batches go; the real one is `client`, tests have their own.
 pub trait Destination: Send + Sync + std::fmt::Debug {
     /// Sends the operations of the given bodies in one request, and reads the answer. `attempt`
     /// counts from 0.
@@ -111,6 +111,7 @@ pub trait Destination: Send + Sync + std::fmt::Debug {
     /// # Errors
     ///
     /// Diagnostics of values that cannot be used; then everything stays as it was.
+    #[cfg(feature = "pipeline")]
     fn reconfigure(&self, _config: &CustomerIoConfig) -> Result<(), Vec<Diagnostic>> {
         Ok(())
     }
@@ -146,6 +147,7 @@ impl From<&CustomerIoConfig> for Tuning {
 
 /// State for `/status` and metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct DeliveryStatus {
     /// `sending`, `waiting` (back-off), `held`, or `paused`.
     pub state: &'static str,
@@ -222,17 +224,6 @@ impl Default for Pace {
 ///
 /// The task reads from `buffer` until it is closed and empty, settles each event in it, and then
 /// ends (join the handle). Dropping or aborting the task loses nothing that the buffer keeps.
-pub fn start(
-    buffer: Arc<dyn Buffer>,
-    destination: Arc<dyn Destination>,
-    config: &CustomerIoConfig,
-    dead_letters: Arc<DeadLetters>,
-    on_settled: OnSettled,
-) -> (DeliveryHandle, tokio::task::JoinHandle<()>) {
-    start_paced(buffer, destination, config, dead_letters, on_settled, Pace::default())
-}
-
-/// As [`start`], with a pace of one's own.
 pub fn start_paced(
     buffer: Arc<dyn Buffer>,
     destination: Arc<dyn Destination>,

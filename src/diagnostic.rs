@@ -7,6 +7,7 @@ use std::fmt;
 
 /// How grave a diagnostic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Severity {
     /// Worth telling; nothing is refused.
     Warning,
@@ -16,6 +17,7 @@ pub enum Severity {
 
 /// Where a diagnostic points.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Place {
     /// File as the operator named it.
     pub file: String,
@@ -31,6 +33,7 @@ pub struct Place {
 
 /// One message to the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Diagnostic {
     /// How grave it is.
     pub severity: Severity,

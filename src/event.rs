@@ -3,12 +3,14 @@
 //! An event is kept as the bytes that were received. What a script can read is built as a
 //! [`vrl::value::Value`]; what the pipeline itself reads is noted as a [`Span`] of those bytes.
 
+#[cfg(feature = "pipeline")]
 pub mod at_path;
 pub mod decode;
 pub mod enrich;
 pub mod identity;
 pub mod ids;
 pub mod original;
+#[cfg(feature = "pipeline")]
 pub mod split;
 pub mod times;
 
@@ -206,6 +208,7 @@ impl Event {
 
     /// Returns the event as it is kept for dead letters and replay.
     #[must_use]
+    #[cfg(test)]
     pub fn original(&self) -> Original {
         Original { raw: self.raw.clone(), assigned: self.assigned.clone() }
     }

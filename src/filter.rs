@@ -29,6 +29,7 @@ pub struct Filter {
 
 /// What each rule said, for `map --explain`. Every rule is asked, also behind a refusal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[cfg(feature = "cli")]
 pub struct Explanation {
     /// What the connection mode said.
     pub mode: &'static str,
@@ -66,6 +67,7 @@ impl Filter {
 
     /// As [`Filter::decide`], and tells what every rule said.
     #[must_use]
+    #[cfg(feature = "cli")]
     pub fn explain(&self, event: &Event, origin: &Origin) -> (Option<Outcome>, Explanation) {
         let mode = self.mode(origin);
         let event_list = self.event_list(event);

@@ -1,64 +1,114 @@
 //! The pipeline stage between RudderStack events and Customer.io.
 //!
-//! `source → filter (connection mode, integrations, consent) → map (VRL scripts) → buffer → deliver`
+//! ```text
+//! source → filter (connection mode, integrations, consent) → map (VRL scripts) → buffer → deliver
+//! ```
 //!
-//! [`sink::CustomerIoSink`] is the stage for programs that have sources of their own;
-//! [`pipeline::Pipeline`] adds the sources, the endpoints, and an orderly stop, as the binary runs it;
-//! [`sandbox::Sandbox`] is a local Customer.io for tests. Nothing here installs a subscriber, a metrics
-//! recorder, an allocator, or a signal handler.
+//! - [`CustomerIoSink`] is the stage for programs that have sources of their own. It takes an
+//!   [`EventBatch`] and gives a [`Receipt`], which tells when the events are safe and how they ended.
+//! - [`pipeline::Pipeline`] adds the sources, the admin endpoints, and an orderly stop, as the binary
+//!   runs it.
+//! - [`sandbox::Sandbox`] is a local Customer.io for tests.
 //!
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use rudder_customerio::config::{Config, LoadMode};
-//! use rudder_customerio::sink::CustomerIoSink;
-//! use rudder_customerio::source::EventBatch;
+//! use rudder_customerio::{Config, CustomerIoSink, EventBatch, LoadMode};
 //!
 //! # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
-//! let text = "customerio: { site_id: site, api_key: key, endpoint: 'http://127.0.0.1:8090' }\nsources: [ { type: stdin } ]";
+//! let text = "customerio: { site_id: site, api_key: key }\nsources: [ { type: stdin } ]";
 //! let (config, _warnings) = Config::parse(text, "inline", LoadMode::Full, &|_| None)?;
 //! let sink = CustomerIoSink::builder(config.customerio).data_dir("data").build().await?;
 //!
 //! let event = r#"{"type":"track","userId":"u-1","event":"Signed Up","messageId":"m-1"}"#;
-//! let receipt = sink.handle().submit(EventBatch::from(event).source("host")).await?;
+//! let mut receipt = sink.handle().submit(EventBatch::from(event).source("host")).await?;
+//! receipt.buffered().await?; // safe: it may be acknowledged
 //! println!("{}", receipt.settled().await?);
 //! sink.drain(Duration::from_secs(30)).await;
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | none | the sink: filter, consent, mapping, buffer on disk or in memory, delivery, dead letters; configuration in YAML |
+//! | `pipeline` | [`pipeline`]: the sources and their TLS, the admin endpoints, the Prometheus recorder, reload, replay, TOML |
+//! | `sandbox` | [`sandbox`] |
+//! | `cli` (default) | the binary, and both |
+//!
+//! # What it leaves to its program
+//!
+//! Nothing here installs a subscriber, a metrics recorder, an allocator, a panic hook, a TLS provider, or
+//! a signal handler. What happens is told through `tracing` and `metrics`; [`telemetry`] names and
+//! describes the metrics, and [`telemetry::Exporter`] sets those that are read off a sink.
+//!
+//! # Errors
+//!
+//! [`Diagnostic`] is the operator's mistake, with its place and a remedy. [`outcome::Reason`] is an
+//! event's fate, a value of a closed set. [`Refused`] says why a batch was not taken.
+
+// `internal` hands out what nobody else can name.
+#![cfg_attr(not(feature = "cli"), warn(unnameable_types))]
 
 // What an event is, and how it ends.
-pub mod event;
+mod event;
 pub mod outcome;
 
 // The road, in the order of the data.
-pub mod source;
-pub mod filter;
+mod source;
+mod filter;
 pub mod mapping;
-pub mod operation;
-pub mod stage;
-pub mod buffer;
-pub mod data_dir;
-pub mod delivery;
+mod operation;
+mod stage;
+mod buffer;
+mod data_dir;
+mod delivery;
 
 // Who puts the stations together.
 pub mod sink;
-pub mod replay;
+#[cfg(feature = "pipeline")]
+mod replay;
+#[cfg(feature = "pipeline")]
 pub mod pipeline;
 
 // What the operator sees.
 pub mod config;
 pub mod diagnostic;
 pub mod telemetry;
-pub mod admin;
+#[cfg(feature = "pipeline")]
+mod admin;
 
 // The local Customer.io.
+#[cfg(feature = "sandbox")]
 pub mod sandbox;
 
 // The binary, which adds an allocator only.
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+
+// For the tests and benchmarks of this package.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod internal;
 
 // What all fuzz tests share.
 #[cfg(test)]
 mod fuzz;
+
+#[cfg(all(test, not(feature = "cli")))]
+compile_error!("the unit tests need the default features");
+
+pub use config::{Config, LoadMode};
+pub use diagnostic::{Diagnostic, Diagnostics};
+pub use mapping::{Mappings, Settings};
+pub use outcome::{Outcome, OutcomeKind, ReasonCode};
+#[cfg(feature = "pipeline")]
+pub use pipeline::Pipeline;
+#[cfg(feature = "sandbox")]
+pub use sandbox::Sandbox;
+pub use sink::{
+    CustomerIoSink, EventBatch, Incoming, Origin, Receipt, Refused, SinkHandle, Summary,
+};

@@ -3,14 +3,19 @@
 //! Every received event ends in exactly one [`Outcome`]. The ledger is the single place where
 //! endings are counted; metrics, `/status`, and the command line read it.
 
+mod tally;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
+pub(crate) use tally::Tally;
+
 /// The final fate of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// The input was no event that could be read.
     Malformed(Reason),
@@ -61,6 +66,7 @@ impl Outcome {
 /// An [`Outcome`] without its reason: the metric label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum OutcomeKind {
     /// See [`Outcome::Malformed`].
     Malformed,
@@ -146,6 +152,7 @@ impl fmt::Display for OutcomeKind {
 
 /// Why an event ended: a code from a closed set, and free text for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reason {
     /// The code, which is also the metric label.
     pub code: ReasonCode,
@@ -170,6 +177,7 @@ macro_rules! reason_codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// The closed set of reasons.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
         pub enum ReasonCode { $($(#[$doc])* $name,)* }
 
         impl ReasonCode {
@@ -250,41 +258,6 @@ impl Serialize for ReasonCode {
     }
 }
 
-/// Counts of one batch that enters the ledger in one step.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Events that arrived.
-    pub received: u64,
-    /// Events that ended, by outcome and reason.
-    pub ended: BTreeMap<(OutcomeKind, Option<ReasonCode>), u64>,
-    /// Events that wait in the buffer.
-    pub buffered: u64,
-}
-
-impl Tally {
-    /// Adds one event that ended before the buffer.
-    pub fn end(&mut self, outcome: &Outcome) {
-        self.received += 1;
-        let key = (outcome.kind(), outcome.reason().map(|r| r.code));
-        *self.ended.entry(key).or_default() += 1;
-    }
-
-    /// Adds everything that another tally counts.
-    pub fn add(&mut self, other: &Self) {
-        self.received += other.received;
-        self.buffered += other.buffered;
-        for (key, n) in &other.ended {
-            *self.ended.entry(*key).or_default() += n;
-        }
-    }
-
-    /// Adds one event that was stored in the buffer.
-    pub fn buffer(&mut self) {
-        self.received += 1;
-        self.buffered += 1;
-    }
-}
-
 /// The account of all events of one process life.
 ///
 /// The law: `received + recovered = Σ outcomes + buffered`. A batch is entered in one step, after
@@ -308,7 +281,7 @@ impl Ledger {
     }
 
     /// Enters a batch that was acknowledged.
-    pub fn enter(&self, tally: &Tally) {
+    pub(crate) fn enter(&self, tally: &Tally) {
         let mut book = self.lock();
         book.received += tally.received;
         book.buffered += tally.buffered;
@@ -318,14 +291,14 @@ impl Ledger {
     }
 
     /// Enters events that the buffer already held when the process started.
-    pub fn recover(&self, events: u64) {
+    pub(crate) fn recover(&self, events: u64) {
         let mut book = self.lock();
         book.recovered += events;
         book.buffered += events;
     }
 
     /// Moves one event from the buffer to its ending.
-    pub fn settle(&self, outcome: &Outcome) {
+    pub(crate) fn settle(&self, outcome: &Outcome) {
         let mut book = self.lock();
         book.buffered = book.buffered.saturating_sub(1);
         let key = (outcome.kind(), outcome.reason().map(|r| r.code));
@@ -347,6 +320,7 @@ impl Ledger {
 
 /// A consistent copy of the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LedgerSnapshot {
     /// Events that arrived in this life of the process.
     pub received: u64,

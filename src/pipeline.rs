@@ -29,9 +29,11 @@ use crate::delivery::Destination;
 use crate::diagnostic::Diagnostic;
 use crate::mapping::Mappings;
 use crate::replay::Replays;
+use crate::sink::scripts::warn_about;
 use crate::sink::{Builder, CustomerIoSink, Drained, Parts, SinkHandle};
-use crate::source::stdin::Progress;
 
+pub use crate::admin::Reloaded;
+pub use crate::source::stdin::Progress;
 pub use control::Render;
 pub use reload::{Reloads, Reread, SetLogLevel};
 
@@ -60,10 +62,6 @@ pub struct Surroundings {
     pub set_log_level: Option<SetLogLevel>,
     /// Renders `/metrics`, if the process has a recorder.
     pub render: Option<Render>,
-    /// Takes the place of Customer.io, for tests.
-    pub destination: Option<Arc<dyn Destination>>,
-    /// Takes the place of the configured buffer, for tests.
-    pub store: Option<Arc<dyn Buffer>>,
 }
 
 impl std::fmt::Debug for Surroundings {
@@ -71,13 +69,22 @@ impl std::fmt::Debug for Surroundings {
         let mut form = f.debug_struct("Surroundings");
         form.field("reread", &self.reread.is_some()).field("config_file", &self.config_file);
         form.field("set_log_level", &self.set_log_level.is_some());
-        form.field("render", &self.render.is_some()).field("destination", &self.destination);
-        form.field("store", &self.store).finish()
+        form.field("render", &self.render.is_some()).finish()
     }
+}
+
+/// What takes the place of parts of a pipeline, for tests.
+#[derive(Default)]
+struct Substitutes {
+    /// For Customer.io.
+    destination: Option<Arc<dyn Destination>>,
+    /// For the configured buffer.
+    store: Option<Arc<dyn Buffer>>,
 }
 
 /// How a pipeline ended.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Ended {
     /// How the drain ended, and the final account.
     pub drained: Drained,
@@ -105,12 +112,19 @@ impl Pipeline {
         config: Config,
         surroundings: Surroundings,
     ) -> Result<Self, Vec<Diagnostic>> {
+        Self::start_with(config, surroundings, Substitutes::default()).await
+    }
+
+    async fn start_with(
+        config: Config,
+        surroundings: Surroundings,
+        substitutes: Substitutes,
+    ) -> Result<Self, Vec<Diagnostic>> {
         let mut faults = Vec::new();
         let listeners = Listeners::bind(&config);
         let scripts = reload::scripts(&config.mapping);
         let scripts = scripts.map_err(|more| faults.extend(more)).ok();
-        let (destination, store) = (surroundings.destination, surroundings.store);
-        let parts = sink_parts(&config, scripts.clone(), destination, store).await;
+        let parts = sink_parts(&config, scripts.clone(), substitutes).await;
         let parts = parts.map_err(|more| faults.extend(more)).ok();
         // Last: if another process has the data directory, it has the addresses too.
         let listeners = listeners.map_err(|more| faults.extend(more)).ok();
@@ -239,8 +253,7 @@ impl Pipeline {
 async fn sink_parts(
     config: &Config,
     scripts: Option<Mappings>,
-    destination: Option<Arc<dyn Destination>>,
-    store: Option<Arc<dyn Buffer>>,
+    substitutes: Substitutes,
 ) -> Result<Parts, Vec<Diagnostic>> {
     let Some(customerio) = config.customerio.clone() else {
         return Err(vec![reload::missing_customerio()]);
@@ -248,10 +261,10 @@ async fn sink_parts(
     // Why there are none is told by whoever read them.
     let Some(scripts) = scripts else { return Err(Vec::new()) };
     let mut builder = Builder::from_config(config, customerio).mappings(scripts);
-    if let Some(destination) = destination {
+    if let Some(destination) = substitutes.destination {
         builder = builder.destination(destination);
     }
-    if let Some(store) = store {
+    if let Some(store) = substitutes.store {
         builder = builder.store(store);
     }
     builder.parts_with_workers().await
@@ -259,7 +272,7 @@ async fn sink_parts(
 
 /// Tells other commands of this machine where to find this process.
 fn announce(sink: &SinkHandle, admin: std::net::SocketAddr) {
-    let Some(data_dir) = sink.data_dir() else { return };
+    let Some(data_dir) = sink.held_dir() else { return };
     if let Err(error) = data_dir.announce(admin) {
         tracing::warn!(%error, "Other commands will not find this process: cannot write the lock file.");
     }
@@ -268,7 +281,7 @@ fn announce(sink: &SinkHandle, admin: std::net::SocketAddr) {
 /// Says at the start what an operator has to know.
 fn tell_about(sink: &SinkHandle, config: &Config) {
     let rules = sink.rules();
-    reload::warn_about(&rules.mapping);
+    warn_about(&rules.mapping);
     let recovered = sink.ledger().snapshot().recovered;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -28,9 +28,13 @@ use self::bench::Bench;
 use self::engine::{Engine, Target};
 use crate::config::{Config, SourceConfig};
 use crate::delivery::dead_letter::read::{self, LetterFile};
-use crate::sink::{Parts, Rules, SinkHandle};
+use crate::sink::SinkHandle;
+#[cfg(feature = "cli")]
+use crate::sink::{Parts, Rules};
 
-pub use report::{Ending, Example, Message, Report};
+#[cfg(feature = "cli")]
+pub use report::Example;
+pub use report::{Ending, Message, Report};
 
 /// Messages that wait for a reader before the replay waits for him.
 const MESSAGES: usize = 16;
@@ -77,6 +81,10 @@ pub struct Running {
     /// Notices, progress, and at last the end.
     pub messages: mpsc::Receiver<Message>,
     /// Gives the report when the replay has ended or stopped.
+    #[cfg_attr(
+        not(feature = "cli"),
+        expect(dead_code, reason = "the endpoint follows a replay by its messages")
+    )]
     pub task: JoinHandle<Report>,
 }
 
@@ -108,6 +116,7 @@ impl Replays {
 
     /// Makes replays that only tell what would happen, from a sink that is not started.
     #[must_use]
+    #[cfg(feature = "cli")]
     pub fn dry(config: &Config, parts: &Parts) -> Self {
         let Rules { filter, mapping } = &parts.rules;
         let rules = Arc::new(Rules { filter: Arc::clone(filter), mapping: Arc::clone(mapping) });
@@ -155,6 +164,7 @@ impl Replays {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
+    #[cfg(feature = "cli")]
     pub fn start(&self, selection: Selection) -> Result<Running, Refusal> {
         self.start_with(selection, Vec::new())
     }

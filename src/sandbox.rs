@@ -13,32 +13,44 @@
 //! # Ok(()) }
 //! ```
 //!
-//! [`engine::Engine`] is the same without sockets, and [`workspace::Workspace`] without HTTP.
+//! Its tests use the engine without sockets, and the workspace without HTTP.
 
 mod app_api;
-pub mod clock;
+pub(crate) mod clock;
 mod control;
-pub mod credentials;
-pub mod engine;
-pub mod fault;
-pub mod log;
-pub mod operation;
-pub mod options;
-pub mod request;
+pub(crate) mod credentials;
+pub(crate) mod engine;
+pub(crate) mod fault;
+pub(crate) mod log;
+pub(crate) mod operation;
+pub(crate) mod options;
+pub(crate) mod request;
 mod route;
 mod running;
 mod server;
 mod tls;
 mod v1;
-pub mod validate;
-pub mod workspace;
+pub(crate) mod validate;
+pub(crate) mod workspace;
 
-pub use clock::Clock;
+pub use clock::{Clock, Seconds};
 pub use credentials::Credential;
-pub use fault::Rule;
-pub use options::{Options, Region};
+pub use engine::Stats;
+pub use fault::{
+    BadErrors, Effect, Items, Latency, Match, RateLimit, Redirect, Reset, Rule, SlowBody,
+    Unauthorized, When, WholeBatch,
+};
+pub use log::{Applied, FaultRecord, ItemRecord, RequestRecord};
+pub use operation::{Device, EventKind, Identifier};
+pub use options::{
+    BatchOrder, EventValues, Known, NestedValues, NumericIds, Options, Region, RegionMismatch,
+    Span, UlidRule,
+};
 pub use running::{Builder, RunningSandbox};
 pub use tls::Tls;
+pub use validate::ItemError;
+pub use workspace::view::{Counts, PersonView, RelationView};
+pub use workspace::{Activity, ActivityKind, Attribute, Data, Object, StoredEvent};
 
 /// The entry: [`Sandbox::builder`].
 #[derive(Debug)]

@@ -10,13 +10,16 @@ mod builder;
 mod front;
 mod group;
 mod notice;
+pub(crate) mod parts;
 mod reorder;
-mod rules;
+pub(crate) mod rules;
+pub(crate) mod scripts;
 mod service;
 mod trouble;
 mod workers;
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,18 +34,27 @@ use self::front::{Front, Width};
 use self::notice::Notice;
 use self::trouble::Trouble;
 use self::workers::Busy;
-use crate::buffer::{Buffer, BufferStats};
+use crate::buffer::Buffer;
 use crate::config::CustomerIoConfig;
 use crate::data_dir::DataDir;
-use crate::delivery::{self, DeadLetters, DeliveryHandle, DeliveryStatus, Destination, Pace};
+use crate::delivery;
+#[cfg(feature = "pipeline")]
+use crate::delivery::{DeadLetters, Destination};
 use crate::outcome::{Ledger, LedgerSnapshot};
+use crate::source::PROGRAM;
 use crate::source::intake::{Answer, PATIENCE, RoomWait};
-use crate::source::submit::Received;
-use crate::source::{EventBatch, Intake, PROGRAM, Receipt, Refused, Summary};
+use crate::source::received::Received;
 
-pub use builder::{BUFFER_DIR, Builder};
-pub use rules::Rules;
-pub use workers::on_mapping_stack;
+pub use crate::buffer::BufferStats;
+pub use crate::delivery::{DeliveryHandle, DeliveryStatus};
+pub use crate::source::{EventBatch, Incoming, Intake, Origin, Receipt, Refused, Summary};
+#[cfg(feature = "cli")]
+pub(crate) use builder::BUFFER_DIR;
+pub use builder::Builder;
+pub(crate) use parts::Parts;
+pub(crate) use rules::Rules;
+pub use scripts::test_mappings;
+pub(crate) use workers::on_mapping_stack;
 
 /// How long a drain waits for the buffer to write what ended last. A disk that works needs a
 /// moment; one that hangs must not keep the process from leaving.
@@ -126,8 +138,10 @@ struct Shared {
     loaded_at: ArcSwap<DateTime<Utc>>,
     buffer: Arc<dyn Buffer>,
     data_dir: Option<Arc<DataDir>>,
+    #[cfg(feature = "pipeline")]
     destination: Arc<dyn Destination>,
     delivery: DeliveryHandle,
+    #[cfg(feature = "pipeline")]
     dead_letters: Arc<DeadLetters>,
     /// Appender and delivery, which end after the intake only.
     stages: [AbortHandle; 2],
@@ -135,31 +149,9 @@ struct Shared {
     notice: Notice,
 }
 
-/// What a sink is made of; see [`CustomerIoSink::builder`] for the usual way to it.
-#[derive(Debug)]
-pub struct Parts {
-    /// Filter and mapping to begin with.
-    pub rules: Rules,
-    /// Where mapped events wait.
-    pub buffer: Arc<dyn Buffer>,
-    /// The directory in which everything is stored; held until all tasks of the sink have ended.
-    pub data_dir: Option<Arc<DataDir>>,
-    /// Where they go.
-    pub destination: Arc<dyn Destination>,
-    /// How they go there.
-    pub customerio: CustomerIoConfig,
-    /// How far delivery looks ahead, and how it paces itself.
-    pub pace: Pace,
-    /// Where failed and rejected events go.
-    pub dead_letters: Arc<DeadLetters>,
-    /// Mapping threads; `None`: one per core.
-    pub threads: Option<usize>,
-    /// Bytes that batches may hold together before they are in the buffer.
-    pub intake_bytes: usize,
-}
-
 /// Everything that metrics, `/status`, and `/readyz` show of a sink.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct SinkStats {
     /// The account of all events of this life of the process.
     pub ledger: LedgerSnapshot,
@@ -183,6 +175,7 @@ pub struct SinkStats {
 
 /// How a drain ended.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Drained {
     /// Whether everything that had been accepted was mapped and stored.
     pub stored: bool,
@@ -223,7 +216,7 @@ impl CustomerIoSink {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn start(parts: Parts) -> std::io::Result<Self> {
+    pub(crate) fn start(parts: Parts) -> std::io::Result<Self> {
         let Parts { rules, buffer, destination, customerio, dead_letters, threads, .. } = parts;
         let threads = threads.unwrap_or_else(cores).max(1);
         let width = Width { threads, budget: parts.intake_bytes, patience: PATIENCE };
@@ -234,6 +227,7 @@ impl CustomerIoSink {
         // Delivery ends last of all tasks, also of a sink that is only dropped. However it ends,
         // nothing settles any more.
         let held = (data_dir.clone(), AbandonAtEnd(Arc::clone(&account)));
+        #[cfg(feature = "pipeline")]
         let letters = Arc::clone(&dead_letters);
         let (delivery, task) = delivery::start_paced(
             Arc::clone(&buffer),
@@ -258,8 +252,10 @@ impl CustomerIoSink {
             loaded_at: ArcSwap::from_pointee(Utc::now()),
             buffer,
             data_dir,
+            #[cfg(feature = "pipeline")]
             destination,
             delivery,
+            #[cfg(feature = "pipeline")]
             dead_letters: letters,
             stages: [front.appender.abort_handle(), task.abort_handle()],
         };
@@ -407,7 +403,7 @@ impl SinkHandle {
     /// ended. Nothing needs to be awaited before the next call.
     ///
     /// ```
-    /// # use rudder_customerio::{sink::SinkHandle, source::{EventBatch, Refused}};
+    /// # use rudder_customerio::sink::{EventBatch, Refused, SinkHandle};
     /// # async fn example(handle: SinkHandle) -> Result<(), Refused> {
     /// let event = EventBatch::from(r#"{"type":"page","userId":"u-1","name":"Home"}"#).source("shop");
     /// let receipt = handle.submit(event).await?;
@@ -437,7 +433,7 @@ impl SinkHandle {
     /// ```
     /// # use std::time::Duration;
     /// # use futures_util::{Stream, StreamExt};
-    /// # use rudder_customerio::{sink::CustomerIoSink, source::Refused};
+    /// # use rudder_customerio::sink::{CustomerIoSink, Refused};
     /// # async fn example(sink: CustomerIoSink, events: impl Stream<Item = String>, stop: impl Future<Output = ()>) -> Result<(), Refused> {
     /// let receipt = sink.handle().submit_all(events.take_until(stop)).await?;
     /// match tokio::time::timeout(Duration::from_secs(30), receipt.settled()).await {
@@ -503,8 +499,8 @@ impl SinkHandle {
     }
 
     /// Returns what is in force now.
-    #[must_use]
-    pub fn rules(&self) -> Arc<Rules> {
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn rules(&self) -> Arc<Rules> {
         self.shared.rules.load_full()
     }
 
@@ -512,7 +508,7 @@ impl SinkHandle {
     ///
     /// Each mapping thread takes a worker of [`Mapping::prepare`](crate::mapping::Mapping::prepare);
     /// for what is not prepared, its next batch waits while it compiles.
-    pub fn reload(&self, rules: Rules) {
+    pub(crate) fn put_in_force(&self, rules: Rules) {
         let scripts = Arc::clone(&rules.mapping);
         let old = self.shared.rules.swap(Arc::new(rules));
         if !Arc::ptr_eq(&old.mapping, &scripts) {
@@ -532,25 +528,34 @@ impl SinkHandle {
     }
 
     /// Returns the writer of dead letters.
+    #[cfg(feature = "pipeline")]
     pub(crate) fn dead_letters(&self) -> &Arc<DeadLetters> {
         &self.shared.dead_letters
     }
 
     /// Returns where events wait.
     #[must_use]
+    #[cfg(feature = "pipeline")]
     pub(crate) fn buffer(&self) -> &Arc<dyn Buffer> {
         &self.shared.buffer
     }
 
     /// Returns where events are sent to.
     #[must_use]
-    pub fn destination(&self) -> &Arc<dyn Destination> {
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn destination(&self) -> &Arc<dyn Destination> {
         &self.shared.destination
     }
 
     /// Returns the directory in which everything is stored, if the sink was built with one.
     #[must_use]
-    pub fn data_dir(&self) -> Option<&Arc<DataDir>> {
+    pub fn data_dir(&self) -> Option<&Path> {
+        self.shared.data_dir.as_deref().map(DataDir::path)
+    }
+
+    /// Returns the hold on that directory.
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn held_dir(&self) -> Option<&Arc<DataDir>> {
         self.shared.data_dir.as_ref()
     }
 

@@ -12,7 +12,9 @@ use crate::event::decode::decode_as;
 use crate::event::enrich::enrich;
 use crate::event::identity::IdInput;
 use crate::event::{Event, Original};
-use crate::filter::{Explanation, Filter};
+#[cfg(feature = "cli")]
+use crate::filter::Explanation;
+use crate::filter::Filter;
 use crate::mapping::{Mapped, Mapper, Mapping};
 use crate::operation::{Operations, prepare};
 use crate::outcome::{Outcome, Reason, ReasonCode};
@@ -24,6 +26,7 @@ pub enum Fill {
     /// As the gateway does: `messageId`, `rudderId`, `receivedAt`, `request_ip`, and the times.
     Gateway,
     /// Not at all (`map`, `test`).
+    #[cfg(feature = "cli")]
     Nothing,
 }
 
@@ -50,6 +53,7 @@ pub enum Walked {
 
 /// What decided about an event on its walk.
 #[derive(Clone, Debug, serde::Serialize)]
+#[cfg(feature = "cli")]
 pub struct Explained {
     /// What every filter said.
     #[serde(flatten)]
@@ -75,6 +79,7 @@ pub struct Prepared {
 impl Stage {
     /// Makes a walk over one snapshot of filter and mapping.
     #[must_use]
+    #[cfg(feature = "pipeline")]
     pub fn new(filter: Arc<Filter>, mapping: Arc<Mapping>, fill: Fill) -> Self {
         let mapper = mapping.worker();
         Self { filter, mapping, mapper, fill, scratch: Vec::new() }
@@ -111,6 +116,7 @@ impl Stage {
     }
 
     /// As [`Stage::walk`], and tells what decided; nothing for a malformed element.
+    #[cfg(feature = "cli")]
     pub fn explain(
         &mut self,
         element: &Incoming,

@@ -1,14 +1,16 @@
 //! What the process tells about itself: metric names in one place, the export of the ledger, and,
 //! for the binary alone, the set-up of logs and recorder.
 //!
-//! The library only emits through the `metrics` and `tracing` facades; [`logging::init`] and
-//! [`recorder::install`] are called by the binary. No label is ever taken from an event: labels are
+//! The library only emits through the `metrics` and `tracing` facades; `logging::init` and
+//! `recorder::install` are called by the binary. No label is ever taken from an event: labels are
 //! codes from closed sets, or names from the configuration.
 
-pub mod export;
-pub mod logging;
+mod export;
+#[cfg(feature = "cli")]
+pub(crate) mod logging;
 pub mod names;
-pub mod panics;
+pub(crate) mod panics;
+#[cfg(feature = "pipeline")]
 pub mod recorder;
 
 use metrics::{Label, counter};
@@ -17,7 +19,7 @@ pub use export::Exporter;
 
 /// Labels of everything that the sink counts.
 #[must_use]
-pub fn sink_labels() -> Vec<Label> {
+pub(crate) fn sink_labels() -> Vec<Label> {
     vec![
         Label::from_static_parts("component_id", "customerio"),
         Label::from_static_parts("component_kind", "sink"),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use rudder_customerio::delivery::{Destination, Hold, Reply, Verdict};
+use rudder_customerio::internal::delivery::{Destination, Hold, Reply, Verdict};
 
 /// Takes everything at once.
 #[derive(Debug)]

@@ -4,10 +4,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use rudder_customerio::buffer::Stored;
-use rudder_customerio::event::Original;
-use rudder_customerio::event::identity::IdInput;
-use rudder_customerio::operation::{ConflictKeys, Effect, Operation, Operations};
+use rudder_customerio::internal::buffer::Stored;
+use rudder_customerio::internal::event::{IdInput, Original};
+use rudder_customerio::internal::stage::{ConflictKeys, Effect, Operation, Operations};
 
 /// Makes `count` events, numbered from `first`, each of a person of its own or all of one.
 pub fn group(first: usize, count: usize, one_person: bool) -> Vec<Stored> {

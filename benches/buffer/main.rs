@@ -21,10 +21,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rudder_customerio::buffer::Buffer;
-use rudder_customerio::buffer::disk::{DiskBuffer, DiskOptions};
 use rudder_customerio::config::{Config, LoadMode, OnCorruption, WhenFull};
-use rudder_customerio::delivery::{DeadLetters, Pace, start_paced};
+use rudder_customerio::internal::buffer::{Buffer, DiskBuffer, DiskOptions};
+use rudder_customerio::internal::delivery::{DeadLetters, Destination, Pace, start_paced};
+use rudder_customerio::sink::DeliveryHandle;
 
 use destination::{Down, Fast};
 
@@ -188,8 +188,8 @@ fn deliver(dir: &Path) -> String {
 fn start(
     dir: &Path,
     buffer: &Arc<dyn Buffer>,
-    destination: Arc<dyn rudder_customerio::delivery::Destination>,
-) -> (rudder_customerio::delivery::DeliveryHandle, tokio::task::JoinHandle<()>) {
+    destination: Arc<dyn Destination>,
+) -> (DeliveryHandle, tokio::task::JoinHandle<()>) {
     let text = "customerio: { site_id: s, api_key: k, check_credentials: false, \
                 rate_limit: { requests_per_second: 100000, burst: 100000 } }";
     let loaded = Config::parse(text, "bench.yaml", LoadMode::Full, &|_| None);

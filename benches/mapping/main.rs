@@ -18,14 +18,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use rudder_customerio::config::Config;
-use rudder_customerio::event::decode::decode;
-use rudder_customerio::event::identity::IdInput;
-use rudder_customerio::event::{Event, Plan};
-use rudder_customerio::filter::Filter;
-use rudder_customerio::mapping::{Mapped, Mapping, Mappings, Settings};
-use rudder_customerio::operation;
-use rudder_customerio::source::{EventBatch, Incoming, Origin};
-use rudder_customerio::stage::{Fill, Stage, Walked};
+use rudder_customerio::internal::event::{Event, IdInput, Plan, decode};
+use rudder_customerio::internal::stage::{Fill, Filter, Mapped, Mapping, Stage, Walked, prepare};
+use rudder_customerio::mapping::{Mappings, Settings};
+use rudder_customerio::sink::{EventBatch, Incoming, Origin};
 
 /// As in the binary.
 #[global_allocator]
@@ -170,8 +166,7 @@ fn decode_map_and_check(raw: &[Bytes], mapping: &Arc<Mapping>) -> Measurement {
             let Some(index) = event.index else { continue };
             let input = IdInput::of(&event);
             if let Mapped::Root(root) = mapper.map(index, event.body) {
-                let operations =
-                    operation::prepare(root, mapping.file(index), &input, &mut scratch);
+                let operations = prepare(root, mapping.file(index), &input, &mut scratch);
                 bytes += operations
                     .expect("valid operations")
                     .iter()

@@ -17,11 +17,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use rudder_customerio::config::Config;
-use rudder_customerio::event::decode::decode;
-use rudder_customerio::filter::Filter;
-use rudder_customerio::mapping::{Mapping, Mappings, Settings};
-use rudder_customerio::source::{EventBatch, Incoming, vector};
-use rudder_customerio::stage::{Fill, Stage, Walked};
+use rudder_customerio::internal::event::{decode, decode_vector};
+use rudder_customerio::internal::stage::{Fill, Filter, Mapping, Stage, Walked};
+use rudder_customerio::mapping::{Mappings, Settings};
+use rudder_customerio::sink::{EventBatch, Incoming};
 
 /// As in the binary.
 #[global_allocator]
@@ -122,5 +121,5 @@ fn requests() -> Vec<Bytes> {
 }
 
 fn elements(request: &Bytes) -> Vec<Incoming> {
-    vector::decode(request, None).expect("a list of events")
+    decode_vector(request, None).expect("a list of events")
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// What a reload that was not refused did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reloaded {
     /// Hash of the scripts in force.
     pub hash: String,

@@ -49,6 +49,7 @@ mod create;
 mod damage;
 mod fetch;
 mod held;
+#[cfg(feature = "cli")]
 mod inspect;
 mod letters;
 mod meta;
@@ -57,6 +58,7 @@ mod reader;
 mod reserve;
 mod rewrite;
 mod row;
+#[cfg(feature = "cli")]
 mod salvage;
 mod shared;
 mod state;
@@ -82,14 +84,19 @@ use self::shared::Shared;
 use self::state::State;
 use self::store::{Failure, Store};
 use self::writer::Writer;
-use super::{AppendError, Buffer, BufferStats, LetterId, Sequence, Stored};
+#[cfg(feature = "pipeline")]
+use super::LetterId;
+use super::{AppendError, Buffer, BufferStats, Sequence, Stored};
 use crate::config::{OnCorruption, WhenFull};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::outcome::{LedgerSnapshot, Outcome, Tally};
 
+#[cfg(feature = "cli")]
 pub use self::backend::BackendFactory;
-pub use self::inspect::{Exported, Inspection, export, inspect, verify};
-pub use self::salvage::{DamagedRow, Salvaged, salvage};
+#[cfg(feature = "cli")]
+pub use self::inspect::{Inspection, export, inspect, verify};
+#[cfg(feature = "cli")]
+pub use self::salvage::{DamagedRow, salvage};
 
 /// Name of the database within the folder.
 const FILE: &str = "events.redb";
@@ -143,6 +150,7 @@ impl DiskBuffer {
 
     /// Opens a buffer over another storage than a file; for tests of its failures.
     #[doc(hidden)]
+    #[cfg(feature = "cli")]
     pub fn open_with(
         options: DiskOptions,
         factory: BackendFactory,
@@ -181,7 +189,7 @@ impl DiskBuffer {
         let meta = meta.map_err(|failure| vec![diagnostic(&failure, &store.file)])?;
         let mut state = State::new(options.max_size, options.when_full, meta.clone());
         if let Ok(Some(raw)) = store.row_from(0) {
-            let oldest = raw.check().map_or_else(|_| salvage::oldest(&raw), |found| found.oldest());
+            let oldest = raw.check().map_or_else(|_| damage::oldest(&raw), |found| found.oldest());
             state.starts_with(oldest);
         }
         let shared = Arc::new(Shared::new(store, state, options.on_corruption));
@@ -292,6 +300,7 @@ impl Buffer for DiskBuffer {
         Some(self.shared.state().live().ledger())
     }
 
+    #[cfg(feature = "pipeline")]
     fn replayed(&self, letters: Vec<LetterId>) -> BoxFuture<'_, Result<Vec<bool>, String>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
@@ -302,6 +311,7 @@ impl Buffer for DiskBuffer {
         })
     }
 
+    #[cfg(feature = "pipeline")]
     fn forget_replayed(&self, letters: &[LetterId]) {
         self.shared.state().prune(letters);
         self.shared.work.notify_one();

@@ -204,12 +204,14 @@ impl Buffer for MemoryBuffer {
         None
     }
 
+    #[cfg(feature = "pipeline")]
     fn replayed(&self, letters: Vec<LetterId>) -> BoxFuture<'_, Result<Vec<bool>, String>> {
         let shelf = self.shelf();
         let replayed = letters.iter().map(|letter| shelf.replayed.contains(letter)).collect();
         Box::pin(std::future::ready(Ok(replayed)))
     }
 
+    #[cfg(feature = "pipeline")]
     fn forget_replayed(&self, letters: &[LetterId]) {
         let mut shelf = self.shelf();
         for letter in letters {

@@ -75,7 +75,6 @@ pub fn run(_args: RunArgs, globals: &Globals) -> ExitCode {
         reread: config_file.clone().map(reread),
         config_file,
         set_log_level: Some(Arc::new(set_log_level)),
-        ..Surroundings::default()
     };
     let code = runtime.block_on(until_the_end(config, surroundings, voice));
     // A read of standard input cannot be interrupted; do not wait for it.

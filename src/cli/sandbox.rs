@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::sandbox::{Credential, Options, Region, Rule, RunningSandbox, Sandbox, Tls, fault};
+use crate::sandbox::{Credential, Options, Region, Rule, RunningSandbox, Sandbox, Tls};
 
 /// Run a local Customer.io Track API.
 ///
@@ -228,7 +228,7 @@ fn configure(args: &SandboxArgs) -> Result<crate::sandbox::Builder, String> {
             .map_err(|why| format!("--credentials: {why}"))
     };
     let credentials = args.credentials.iter().map(credential).collect::<Result<Vec<_>, _>>()?;
-    let rule = |text: &String| fault::shorthand::parse(text).map_err(|why| format!("--{why}"));
+    let rule = |text: &String| text.parse::<Rule>().map_err(|why| format!("--{why}"));
     let faults = args.fault.iter().map(rule).collect::<Result<Vec<Rule>, _>>()?;
     Ok(Sandbox::builder()
         .region(args.region)

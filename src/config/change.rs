@@ -74,7 +74,7 @@ impl Changes {
 impl Config {
     /// Returns this configuration with those keys of another that take effect while running.
     #[must_use]
-    pub fn with_live_keys_of(&self, read: &Self) -> Self {
+    pub(crate) fn with_live_keys_of(&self, read: &Self) -> Self {
         let mut config = self.clone();
         config.filter = read.filter.clone();
         config.consent = read.consent.clone();

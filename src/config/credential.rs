@@ -6,7 +6,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::context::Context;
-use super::declare::{Compare, Differences, Form};
+use super::declare::Form;
+#[cfg(feature = "pipeline")]
+use super::declare::{Compare, Differences};
 use super::form::{Secret, secret_fault};
 use super::reference::{self, Written};
 use super::tree::{Data, Node};
@@ -43,7 +45,7 @@ impl Credential {
 
     /// Returns the file.
     #[must_use]
-    pub fn file(&self) -> Option<&Path> {
+    pub(crate) fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
 
@@ -55,7 +57,7 @@ impl Credential {
     /// # Errors
     ///
     /// As [`Credential::from_file`].
-    pub fn read_again(&self) -> Result<Self, String> {
+    pub(crate) fn read_again(&self) -> Result<Self, String> {
         match &self.file {
             Some(path) => Self::from_file(path.clone()),
             None => Ok(self.clone()),
@@ -70,6 +72,7 @@ impl ExposeSecret<str> for Credential {
 }
 
 /// Another file with the same secret is another credential: it is the one that is read again.
+#[cfg(feature = "pipeline")]
 impl Compare for Credential {
     fn compare(&self, other: &Self, found: &mut Differences) {
         let same = self.secret.expose_secret() == other.secret.expose_secret();

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use super::context::Context;
 use super::credential::{Credential, Half};
-use super::declare::{Choice, Form, Sect, choice, from_default, plain, reference_schema, section};
+#[cfg(feature = "pipeline")]
+use super::declare::plain;
+use super::declare::{Choice, Form, Sect, choice, from_default, reference_schema, section};
 use super::form::{BaseUrl, Count, FilePath, Flag, List, Nullable, Period, Size, Word};
 use super::tree::{Data, Node};
 use crate::diagnostic::Diagnostic;
@@ -160,6 +162,7 @@ section! {
 
 /// A status code or a class of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StatusPattern {
     /// One code.
     Code(u16),
@@ -167,6 +170,7 @@ pub enum StatusPattern {
     Class(u16),
 }
 
+#[cfg(feature = "pipeline")]
 plain! { StatusPattern }
 
 /// `408` or `5xx`.

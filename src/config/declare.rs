@@ -4,6 +4,7 @@
 //! of the JSON Schema out of one list, so they cannot drift; [`choice!`] does so for enums. A default is written
 //! as in a file and goes through the same decoder.
 
+#[cfg(feature = "pipeline")]
 mod compare;
 mod description;
 mod keys;
@@ -16,6 +17,7 @@ use super::load::LoadMode;
 use super::tree::{Data, Node};
 use super::yaml;
 
+#[cfg(feature = "pipeline")]
 pub(super) use compare::{Compare, Differences, plain};
 pub(super) use description::{Description, reference_schema};
 pub(super) use keys::Keys;

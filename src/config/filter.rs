@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::declare::{Choice, Choices, Form, Sect, choice, plain, reference_schema, section};
+#[cfg(feature = "pipeline")]
+use super::declare::plain;
+use super::declare::{Choice, Choices, Form, Sect, choice, reference_schema, section};
 use super::form::{List, Word};
 use super::tree::{Data, Node};
 use crate::diagnostic::Diagnostic;
@@ -31,6 +33,7 @@ pub struct ModeConfig {
     pub by_source_type: Vec<(String, Mode)>,
 }
 
+#[cfg(feature = "pipeline")]
 plain! { ModeConfig }
 
 choice! {

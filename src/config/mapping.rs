@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::declare::{Choice, Choices, Compare, Differences, Sect, choice, section};
+use super::declare::{Choice, Choices, Sect, choice, section};
+#[cfg(feature = "pipeline")]
+use super::declare::{Compare, Differences};
 use super::form::{Count, FilePath, Flag, Nullable, Text};
 use crate::mapping::Settings;
 
@@ -65,6 +67,7 @@ impl From<SettingsKeys> for Settings {
     }
 }
 
+#[cfg(feature = "pipeline")]
 impl Compare for Settings {
     const PLAIN: bool = false;
 

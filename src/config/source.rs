@@ -7,9 +7,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::declare::{
-    Choice, Compare, Differences, Form, Keys, Sect, Section, choice, plain, section,
-};
+use super::declare::{Choice, Form, Keys, Sect, Section, choice, section};
+#[cfg(feature = "pipeline")]
+use super::declare::{Compare, Differences, plain};
 use super::form::{
     Address, EventPath, FilePath, Flag, List, Network, Nullable, Secret, Size, Word,
 };
@@ -19,6 +19,7 @@ use crate::diagnostic::Diagnostic;
 
 /// One source.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum SourceConfig {
     /// The gateway for RudderStack SDKs.
     RudderStack(RudderStackConfig),
@@ -54,6 +55,7 @@ impl SourceConfig {
     }
 }
 
+#[cfg(feature = "pipeline")]
 impl Compare for SourceConfig {
     const PLAIN: bool = false;
 
@@ -108,6 +110,7 @@ section! {
 
 /// An IP network in CIDR notation, or one address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct IpNetwork {
     /// First address.
     pub address: std::net::IpAddr,
@@ -115,6 +118,7 @@ pub struct IpNetwork {
     pub prefix: u8,
 }
 
+#[cfg(feature = "pipeline")]
 plain! { IpNetwork }
 
 section! {

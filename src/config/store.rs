@@ -51,7 +51,7 @@ choice! {
 impl BufferKind {
     /// Returns the bound of a buffer of this kind unless one is set, in bytes.
     #[must_use]
-    pub const fn default_size(self) -> u64 {
+    pub(crate) const fn default_size(self) -> u64 {
         match self {
             Self::Disk => 8 << 30,
             Self::Memory => 512 << 20,

@@ -32,7 +32,6 @@ use crate::config::{Api, CustomerIoConfig, Region};
 use crate::diagnostic::Diagnostic;
 
 pub use account::{Account, ProbeError};
-pub use endpoint::region_endpoint;
 
 use connect::{Dialer, Uses};
 use credentials::Credentials;
@@ -292,6 +291,7 @@ impl Destination for Client {
 
     /// Takes over credentials, `retry.statuses`, and `retry.item_reasons`. Region, endpoint, roots,
     /// time limits, and the number of connections stay as they were made.
+    #[cfg(feature = "pipeline")]
     fn reconfigure(&self, config: &CustomerIoConfig) -> Result<(), Vec<Diagnostic>> {
         let credentials = Credentials::new(config).map_err(|wrong| vec![*wrong])?;
         let known = self.current.get();

@@ -62,7 +62,8 @@ impl DeliveryHandle {
 
     /// Puts other limits in force; requests under way keep the old ones. Nothing that waits is
     /// lost or sent twice for it.
-    pub fn retune(&self, tuning: Tuning) {
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn retune(&self, tuning: Tuning) {
         self.orders.send_modify(|orders| {
             orders.tuning = Some(Arc::new(tuning));
             orders.tuned += 1;

@@ -84,6 +84,7 @@ impl DeadLetters {
     }
 
     /// Takes over `max_size` and `max_age`, from the next write. Folder and `when_full` stay.
+    #[cfg(feature = "pipeline")]
     pub fn retune(&self, config: &DeadLettersConfig) {
         *self.bounds.lock().unwrap_or_else(PoisonError::into_inner) =
             (config.max_size, config.max_age);

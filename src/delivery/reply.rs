@@ -24,7 +24,7 @@ use http::{HeaderMap, StatusCode, header};
 use super::{Hold, Reply};
 use crate::config::{CustomerIoConfig, Region, StatusPattern};
 
-pub use retry_after::{MAX_RETRY_AFTER, retry_after};
+pub use retry_after::retry_after;
 
 /// Longest body that is kept of a refused request, in bytes.
 const KEPT_BODY: usize = 10_000;

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use chrono::DateTime;
 use serde_json::{Value, json};
 
+use super::client::Client;
 use super::tests::{config, pace};
 use super::*;
 use crate::buffer::Stored;

@@ -5,11 +5,9 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use bytestring::ByteString;
 use memchr::memchr;
-use vrl::value::Value;
 
-use super::decode::{self, Reader};
+use super::decode::Reader;
 use super::{Assigned, Span};
-use crate::outcome::Reason;
 
 /// The bytes of an event and what we assigned to it.
 #[derive(Clone, Debug)]
@@ -21,21 +19,6 @@ pub struct Original {
 }
 
 impl Original {
-    /// Returns the event with the assigned members in place of received ones of the same name.
-    ///
-    /// # Errors
-    ///
-    /// The reason for which `raw` cannot be read; never for the bytes of a decoded event.
-    pub fn to_value(&self) -> Result<Value, Reason> {
-        let mut value = decode::value(&self.raw)?;
-        if let Some(object) = value.as_object_mut() {
-            for (name, assigned) in &self.assigned {
-                object.insert((*name).into(), assigned.clone());
-            }
-        }
-        Ok(value)
-    }
-
     /// Returns the event as JSON text on one line: the received members byte for byte, without
     /// those that we assigned, then the assigned ones.
     #[must_use]
@@ -136,7 +119,24 @@ fn pair_surrogates(json: &mut [u8]) {
 
 #[cfg(test)]
 mod tests {
+    use vrl::value::Value;
+
     use super::*;
+    use crate::event::decode;
+    use crate::outcome::Reason;
+
+    impl Original {
+        /// Returns the event with the assigned members in place of received ones of the same name.
+        pub(crate) fn to_value(&self) -> Result<Value, Reason> {
+            let mut value = decode::value(&self.raw)?;
+            if let Some(object) = value.as_object_mut() {
+                for (name, assigned) in &self.assigned {
+                    object.insert((*name).into(), assigned.clone());
+                }
+            }
+            Ok(value)
+        }
+    }
 
     fn original(raw: &'static str, assigned: &[(&'static str, Value)]) -> Original {
         Original { raw: Bytes::from(raw), assigned: assigned.iter().cloned().collect() }

@@ -19,6 +19,7 @@
 
 mod answer;
 mod rules;
+#[cfg(feature = "cli")]
 pub mod upstream;
 
 use bytes::Bytes;

@@ -34,15 +34,15 @@ const BUILT_IN_TESTS: &[(&str, &str)] = embed! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mappings {
     /// Event type (lower case) and its files in order.
-    pub list: Vec<(String, Vec<String>)>,
+    pub(crate) list: Vec<(String, Vec<String>)>,
     /// Text of the list, `mapping.yaml`.
-    pub list_text: String,
+    pub(crate) list_text: String,
     /// File name and text of each listed file.
-    pub files: Vec<(String, String)>,
+    pub(crate) files: Vec<(String, String)>,
     /// Test files: name (`tests/track.yaml`) and text.
-    pub tests: Vec<(String, String)>,
+    pub(crate) tests: Vec<(String, String)>,
     /// The folder; `None` for the built-in scripts.
-    pub dir: Option<PathBuf>,
+    pub(crate) dir: Option<PathBuf>,
 }
 
 impl Mappings {
@@ -96,13 +96,13 @@ impl Mappings {
 
     /// Returns the text of a file.
     #[must_use]
-    pub fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         self.files.iter().find(|(n, _)| n == name).map(|(_, text)| text.as_str())
     }
 
     /// Returns a file's name as messages show it: with the folder, if there is one.
     #[must_use]
-    pub fn shown(&self, name: &str) -> String {
+    pub(crate) fn shown(&self, name: &str) -> String {
         match &self.dir {
             Some(dir) => dir.join(name).display().to_string(),
             None => name.to_owned(),

@@ -29,6 +29,7 @@ pub type Check<'a> = &'a (dyn Fn(&Value, &str) -> Result<(), String> + Sync);
 
 /// Result of the mapping's own tests.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct SuiteReport {
     /// Cases that passed.
     pub passed: usize,

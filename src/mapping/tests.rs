@@ -1,14 +1,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::event::Need;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::event::decode::decode;
+use crate::event::{Need, Plan, TypeIndex};
 use crate::operation::grammar::check_root;
 use crate::outcome::{Reason, ReasonCode};
 

@@ -20,7 +20,6 @@ pub enum Type {
 
 /// What an operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the Track API's own names")]
 pub enum Action {
     Identify,
     IdentifyAnonymous,

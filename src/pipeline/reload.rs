@@ -19,9 +19,10 @@ use self::candidate::{Candidate, Refused};
 use crate::admin::Reloaded;
 use crate::config::{Config, CustomerIoConfig, LogLevel};
 use crate::delivery::Tuning;
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::Diagnostic;
 use crate::filter::Filter;
 use crate::mapping::{Mapping, Mappings};
+use crate::sink::scripts::warn_about;
 use crate::sink::{Rules, SinkHandle, on_mapping_stack};
 use crate::source::rudderstack::SourceConfigView;
 
@@ -246,7 +247,7 @@ impl Reloader {
             warn_about(mapping);
         }
         let mapping = mapping.unwrap_or_else(|| Arc::clone(&old.mapping));
-        self.sink.reload(Rules { filter, mapping });
+        self.sink.put_in_force(Rules { filter, mapping });
         self.surroundings.public.replace(&config.filter, &config.consent);
     }
 
@@ -258,13 +259,6 @@ impl Reloader {
         if destination {
             self.sink.delivery().try_again();
         }
-    }
-}
-
-/// Logs the warnings of scripts.
-pub(super) fn warn_about(mapping: &Mapping) {
-    for warning in mapping.warnings().iter().filter(|w| w.severity == Severity::Warning) {
-        tracing::warn!(code = warning.code, "A script has a warning: {}.", warning.message);
     }
 }
 

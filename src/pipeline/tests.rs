@@ -93,13 +93,10 @@ async fn machine_in(
     let mut config = config(&text);
     config.data_dir = dir.path().to_owned();
     let inbox = Arc::new(Inbox::default());
-    let surroundings = Surroundings {
-        destination: Some(inbox.clone()),
-        render: Some(Arc::new(|| "rendered".to_owned())),
-        store,
-        ..Surroundings::default()
-    };
-    let pipeline = Pipeline::start(config, surroundings).await.unwrap();
+    let render: Option<Render> = Some(Arc::new(|| "rendered".to_owned()));
+    let surroundings = Surroundings { render, ..Surroundings::default() };
+    let substitutes = Substitutes { destination: Some(inbox.clone()), store };
+    let pipeline = Pipeline::start_with(config, surroundings, substitutes).await.unwrap();
     Machine { pipeline, inbox, dir }
 }
 
@@ -123,7 +120,7 @@ async fn what_a_start_waits_for_includes_the_scripts_of_every_mapping_thread() {
     let mut config = config("mapping: { threads: 3 }");
     config.data_dir = dir.path().join("data");
     let scripts = Mappings::read(dir.path()).unwrap();
-    let parts = sink_parts(&config, Some(scripts), None, None).await.unwrap();
+    let parts = sink_parts(&config, Some(scripts), Substitutes::default()).await.unwrap();
     assert_eq!(parts.rules.mapping.prepared(), 3);
 }
 
@@ -364,8 +361,9 @@ async fn an_address_in_use_shows_before_the_destination_is_asked() {
     ));
     config.data_dir = dir.path().to_owned();
     let inbox = Arc::new(Inbox::default());
-    let surroundings = Surroundings { destination: Some(inbox.clone()), ..Surroundings::default() };
-    assert_eq!(Pipeline::start(config, surroundings).await.unwrap_err()[0].code, "listen");
+    let substitutes = Substitutes { destination: Some(inbox.clone()), store: None };
+    let started = Pipeline::start_with(config, Surroundings::default(), substitutes).await;
+    assert_eq!(started.unwrap_err()[0].code, "listen");
     // Whatever was started would have had its turn by now.
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(!inbox.probed.load(Ordering::Relaxed));

@@ -70,6 +70,7 @@ impl Report {
 
     /// Tells whether every selected letter is done with.
     #[must_use]
+    #[cfg(feature = "cli")]
     pub fn is_clean(&self) -> bool {
         self.still_failing.is_empty() && self.unreadable == 0 && self.failed_again == 0
     }

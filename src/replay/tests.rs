@@ -91,7 +91,7 @@ impl Scene {
     fn load(&self, track: &str) {
         let mapping = Mapping::load(&scripts(track), &Settings::default()).unwrap();
         let filter = Arc::clone(&self.sink.handle().rules().filter);
-        self.sink.handle().reload(Rules { filter, mapping: Arc::new(mapping) });
+        self.sink.handle().put_in_force(Rules { filter, mapping: Arc::new(mapping) });
     }
 
     async fn send(&self, events: &[(&str, &str)]) {

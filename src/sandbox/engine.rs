@@ -51,6 +51,7 @@ impl Default for Identity {
 
 /// Counters since the start or the last reset.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Stats {
     /// Requests to the Track API.
     pub requests: u64,
@@ -249,6 +250,7 @@ impl Engine {
     }
 
     /// Answers a request, with all waiting left to the caller (`wire.delay`).
+    #[cfg(test)]
     pub fn handle(&mut self, request: Request<Bytes>) -> Answer {
         let plan = self.begin(&request);
         let before = plan.wait();

@@ -11,7 +11,7 @@ mod fixed;
 mod kinds;
 mod latency;
 pub(super) mod matching;
-pub mod shorthand;
+mod shorthand;
 mod unauthorized;
 
 pub use effect::Effect;

@@ -16,6 +16,7 @@ const MOST_ERRORS: usize = 1000;
 /// How much of a request with a fault was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Applied {
     /// Everything that is valid.
     Yes,
@@ -27,6 +28,7 @@ pub enum Applied {
 
 /// A fault that was applied to a request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FaultRecord {
     /// Position of the rule.
     pub rule: usize,
@@ -38,6 +40,7 @@ pub struct FaultRecord {
 
 /// Why one item was refused.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ItemRecord {
     /// Position in the batch.
     pub batch_index: usize,
@@ -51,6 +54,7 @@ pub struct ItemRecord {
 
 /// A request and its answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RequestRecord {
     /// Counts all requests from 1; answers carry it as `X-Sandbox-Request`.
     pub number: u64,

@@ -81,6 +81,7 @@ pub struct PersonRelation {
 /// The three kinds of activity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum EventKind {
     /// `event`.
     Event,
@@ -119,6 +120,7 @@ pub struct EventData {
 
 /// A device of a person.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Device {
     /// `ios` or `android`.
     pub platform: String,

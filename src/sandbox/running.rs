@@ -121,7 +121,7 @@ impl Builder {
 
     /// Makes the engine alone, without a socket.
     #[must_use]
-    pub fn build(self) -> Engine {
+    pub(crate) fn build(self) -> Engine {
         let mut engine = Engine::new(self.identity, self.options, self.seed, self.clock);
         engine.set_faults(self.faults);
         engine
@@ -197,12 +197,12 @@ impl RunningSandbox {
     }
 
     /// Works with the engine while no request is served. Do not wait inside.
-    pub fn with_engine<T>(&self, work: impl FnOnce(&mut Engine) -> T) -> T {
+    pub(crate) fn with_engine<T>(&self, work: impl FnOnce(&mut Engine) -> T) -> T {
         work(&mut self.shared.engine())
     }
 
     /// Works with the workspace, as [`RunningSandbox::with_engine`].
-    pub fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> T) -> T {
+    pub(crate) fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> T) -> T {
         work(self.shared.engine().workspace())
     }
 

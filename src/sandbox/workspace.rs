@@ -49,6 +49,7 @@ pub struct Received {
 impl Received {
     /// An operation outside of any request, with de-duplication.
     #[must_use]
+    #[cfg(feature = "cli")]
     pub fn at(at: Seconds) -> Self {
         Self { at, request: 0, item: None, dedupe: true }
     }
@@ -119,6 +120,7 @@ impl Workspace {
     /// # Errors
     ///
     /// As [`Workspace::validate`]; nothing has changed then.
+    #[cfg(feature = "cli")]
     pub fn accept(&mut self, received: Received, item: Value) -> Result<(), ItemError> {
         let bytes = item.to_string().len();
         let operation = self.validate(item, bytes)?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::scripts::warn_about;
 use super::{CustomerIoSink, Parts, Rules, cores, on_mapping_stack};
 use crate::buffer::Buffer;
 use crate::buffer::disk::{DiskBuffer, DiskOptions};
@@ -138,13 +139,15 @@ impl Builder {
     }
 
     /// Sends batches elsewhere than to Customer.io, for tests.
-    pub fn destination(mut self, destination: Arc<dyn Destination>) -> Self {
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn destination(mut self, destination: Arc<dyn Destination>) -> Self {
         self.destination = Some(destination);
         self
     }
 
     /// Keeps events elsewhere than [`Builder::buffer`] says, for tests.
-    pub fn store(mut self, store: Arc<dyn Buffer>) -> Self {
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn store(mut self, store: Arc<dyn Buffer>) -> Self {
         self.store = Some(store);
         self
     }
@@ -171,7 +174,9 @@ impl Builder {
     ///
     /// Nothing is started when the future is dropped. The data directory is free a moment later.
     pub async fn build(self) -> Result<CustomerIoSink, Diagnostics> {
-        Ok(self.parts_with_workers().await?.start()?)
+        let parts = self.parts_with_workers().await?;
+        warn_about(&parts.rules.mapping);
+        Ok(parts.start()?)
     }
 
     /// Does everything that can fail on account of the configuration, and starts nothing.
@@ -179,7 +184,8 @@ impl Builder {
     /// # Errors
     ///
     /// As [`Builder::build`].
-    pub async fn parts(self) -> Result<Parts, Diagnostics> {
+    #[cfg(feature = "cli")]
+    pub(crate) async fn parts(self) -> Result<Parts, Diagnostics> {
         Ok(self.make(0).await?)
     }
 
@@ -275,7 +281,7 @@ fn no_store(dir: &Path) -> Diagnostic {
         .at(Place { file: dir.display().to_string(), ..Place::default() })
 }
 
-fn no_thread(error: &std::io::Error) -> Diagnostic {
+pub(super) fn no_thread(error: &std::io::Error) -> Diagnostic {
     Diagnostic::error("threads", format!("cannot run a mapping thread: {error}"))
         .help("set mapping.threads lower, or raise the limit of threads")
 }

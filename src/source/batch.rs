@@ -31,7 +31,7 @@ pub struct Incoming {
     /// Position for messages: the line of an input, or the index in a request.
     pub position: u64,
     /// What the event got when it first came, if it comes from the dead letters.
-    pub replay: Option<Box<Replay>>,
+    pub(crate) replay: Option<Box<Replay>>,
 }
 
 /// What the first walk of an event settled for all later ones.
@@ -63,7 +63,7 @@ impl Incoming {
 /// Nothing is checked here. What is no event is counted as *malformed* and holds up nothing else.
 ///
 /// ```
-/// use rudder_customerio::source::EventBatch;
+/// use rudder_customerio::sink::EventBatch;
 /// use serde_json::json;
 ///
 /// let one = EventBatch::from(r#"{"type":"track","userId":"u-1","event":"Signed Up"}"#);

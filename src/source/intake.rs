@@ -181,6 +181,7 @@ impl Jobs {
     /// # Cancel safety
     ///
     /// Nothing is lost when the future is dropped.
+    #[cfg(test)]
     pub async fn recv(&mut self) -> Option<Job> {
         let job = self.queue.recv().await;
         self.numbered(job)
@@ -210,7 +211,8 @@ impl Intake {
     /// A batch above the whole budget is taken when nothing else is inside. Budgets above 4 GiB
     /// count as 4 GiB.
     #[must_use]
-    pub fn channel(budget_bytes: usize) -> (Self, Jobs) {
+    #[cfg(test)]
+    pub(crate) fn channel(budget_bytes: usize) -> (Self, Jobs) {
         Self::with_patience(budget_bytes, PATIENCE)
     }
 
@@ -333,7 +335,7 @@ impl Intake {
     }
 
     /// Refuses everything from now on; what is inside goes its way.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.door.budget.close();
         self.queue().take();
         self.door.closing.notify_waiters();
@@ -351,7 +353,7 @@ impl Intake {
         }
     }
 
-    /// Tells whether [`Intake::close`] was called.
+    /// Tells whether the intake is closed: the sink drains, or was dropped.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.door.budget.is_closed()
@@ -359,7 +361,7 @@ impl Intake {
 
     /// Returns how many bytes of the budget are taken.
     #[must_use]
-    pub fn bytes_inside(&self) -> u64 {
+    pub(crate) fn bytes_inside(&self) -> u64 {
         (self.door.budget_bytes as usize).saturating_sub(self.door.budget.available_permits())
             as u64
     }

@@ -84,7 +84,7 @@ impl std::error::Error for StdinError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Read(error) => Some(error),
-            Self::Refused(_) => None,
+            Self::Refused(refused) => Some(refused),
         }
     }
 }

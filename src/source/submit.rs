@@ -3,15 +3,13 @@
 use std::future::Future;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use metrics::{Counter, SharedString, counter};
 
 use super::intake::Answer;
+use super::received::Received;
 use super::{EventBatch, Intake, Refused, Summary};
 use crate::config::Ack;
-use crate::telemetry::names;
 
 /// The end of a batch, as far as its source waits for it.
 pub type Acknowledged = BoxFuture<'static, Result<Summary, Refused>>;
@@ -50,43 +48,13 @@ impl Submit for Intake {
     }
 }
 
-/// A batch that is to be counted as received.
-#[derive(Debug)]
-pub struct Received {
-    events: (Counter, u64),
-    bytes: (Counter, u64),
-}
-
-impl Received {
-    /// Measures a batch that came by a source of the type `by`.
-    #[must_use]
-    pub fn new(batch: &EventBatch, by: &'static str) -> Self {
-        let labels = [
-            ("component_id", SharedString::from(batch.origin.source.clone())),
-            ("component_kind", "source".into()),
-            ("component_type", by.into()),
-        ];
-        let texts = batch.elements.iter().filter_map(|element| element.json.as_ref().ok());
-        let bytes: usize = texts.map(Bytes::len).sum();
-        Self {
-            events: (counter!(names::RECEIVED_EVENTS, &labels), batch.elements.len() as u64),
-            bytes: (counter!(names::RECEIVED_BYTES, &labels), bytes as u64),
-        }
-    }
-
-    /// Counts it.
-    pub fn count(self) {
-        let Self { events: (events, n), bytes: (bytes, size) } = self;
-        events.increment(n);
-        bytes.increment(size);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::source::{Incoming, Origin};
-    use crate::telemetry::recorder;
+    use crate::telemetry::{names, recorder};
 
     fn batch() -> EventBatch {
         EventBatch {

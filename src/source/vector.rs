@@ -34,6 +34,7 @@ mod wire;
 
 use std::net::{IpAddr, SocketAddr};
 
+#[cfg(feature = "cli")]
 use bytes::Bytes;
 use http::{Request, Response};
 
@@ -80,6 +81,7 @@ impl<S: Submit> Respond for Service<S> {
 /// # Errors
 ///
 /// What is wrong with bytes that are no list of events.
+#[cfg(feature = "cli")]
 pub fn decode(
     request: &Bytes,
     path: Option<&[String]>,

@@ -1,6 +1,7 @@
 //! Panics that are caught and reported as what they are: not another word of them.
 
 use std::cell::Cell;
+#[cfg(feature = "cli")]
 use std::panic::{set_hook, take_hook};
 
 thread_local! {
@@ -21,11 +22,13 @@ pub(crate) fn expected<T>(work: impl FnOnce() -> T) -> T {
 }
 
 /// Tells whether this thread runs such work.
+#[cfg(feature = "cli")]
 pub(super) fn are_expected() -> bool {
     EXPECTED.get()
 }
 
 /// Lets the process' panic hook be silent about expected panics. Only the binary may.
+#[cfg(feature = "cli")]
 pub fn hide_expected() {
     let hook = take_hook();
     set_hook(Box::new(move |info| {

@@ -7,15 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redb::StorageBackend;
-use rudder_customerio::buffer::Buffer;
-use rudder_customerio::buffer::disk::{BackendFactory, DiskBuffer, DiskOptions};
 use rudder_customerio::config::{Config, LoadMode, OnCorruption, WhenFull};
+use rudder_customerio::internal::buffer::{BackendFactory, Buffer, DiskBuffer, DiskOptions};
+use rudder_customerio::internal::sink::with_store;
 use rudder_customerio::mapping::Mappings;
 use rudder_customerio::outcome::OutcomeKind;
-use rudder_customerio::sandbox::Sandbox;
-use rudder_customerio::sandbox::operation::Identifier;
-use rudder_customerio::sink::{CustomerIoSink, SinkHandle};
-use rudder_customerio::source::EventBatch;
+use rudder_customerio::sandbox::{Identifier, Sandbox};
+use rudder_customerio::sink::{CustomerIoSink, EventBatch, SinkHandle};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -153,13 +151,11 @@ async fn over_a_disk_that_fails_again_and_again_nothing_is_lost_doubled_or_reord
         on_corruption: OnCorruption::Stop,
     };
     let buffer = Arc::new(DiskBuffer::open_with(options, factory).unwrap());
-    let sink = CustomerIoSink::builder(config.customerio.unwrap())
+    let builder = CustomerIoSink::builder(config.customerio.unwrap())
         .mappings(Mappings::read(&dir.path().join("vrl")).unwrap())
-        .data_dir(dir.path().join("data"))
-        .store(Arc::clone(&buffer) as Arc<dyn Buffer>)
-        .build()
-        .await
-        .unwrap();
+        .data_dir(dir.path().join("data"));
+    let builder = with_store(builder, Arc::clone(&buffer) as Arc<dyn Buffer>);
+    let sink = builder.build().await.unwrap();
 
     let stop = Arc::new(AtomicBool::new(false));
     let sender = |i| tokio::spawn(send(sink.handle(), format!("u-{i}"), Arc::clone(&stop)));

@@ -10,20 +10,16 @@ use std::time::Duration;
 use chrono::{SecondsFormat, Utc};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use rudder_customerio::buffer::memory::MemoryBuffer;
 use rudder_customerio::config::{Config, LoadMode};
-use rudder_customerio::delivery::client::Client;
-use rudder_customerio::delivery::{DeadLetters, Pace};
-use rudder_customerio::filter::Filter;
-use rudder_customerio::mapping::{Mapping, Mappings, STACK_BYTES, Settings};
+use rudder_customerio::internal::buffer::MemoryBuffer;
+use rudder_customerio::internal::delivery::{Client, DeadLetters, Pace};
+use rudder_customerio::internal::sandbox::{Received, Workspace};
+use rudder_customerio::internal::sink::{self, Parts, Rules};
+use rudder_customerio::internal::stage::{Fill, Filter, Mapping, STACK_BYTES, Stage, Walked};
+use rudder_customerio::mapping::{Mappings, Settings};
 use rudder_customerio::outcome::{LedgerSnapshot, OutcomeKind};
-use rudder_customerio::sandbox::clock::Seconds;
-use rudder_customerio::sandbox::workspace::view::PersonView;
-use rudder_customerio::sandbox::workspace::{Received, Workspace};
-use rudder_customerio::sandbox::{Options, RunningSandbox, Sandbox};
-use rudder_customerio::sink::{CustomerIoSink, Parts, Rules};
-use rudder_customerio::source::{EventBatch, Incoming};
-use rudder_customerio::stage::{Fill, Stage, Walked};
+use rudder_customerio::sandbox::{Options, PersonView, RunningSandbox, Sandbox, Seconds};
+use rudder_customerio::sink::{EventBatch, Incoming};
 use serde_json::{Value, json};
 
 /// Scripts compile slowly; all cases share them.
@@ -286,7 +282,7 @@ async fn live(life: &Life, dir: &Path) -> (LedgerSnapshot, RunningSandbox, Confi
         dead_letter_pause: Duration::from_millis(1),
         ..Pace::default()
     };
-    let sink = CustomerIoSink::start(Parts {
+    let sink = sink::start(Parts {
         rules: Rules { filter, mapping: mapping() },
         data_dir: None,
         buffer: Arc::new(MemoryBuffer::new(config.buffer.max_size, config.buffer.when_full)),

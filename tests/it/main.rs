@@ -24,6 +24,7 @@ mod lifecycle;
 mod marker;
 mod parity;
 mod portability;
+mod public_api;
 mod reload;
 mod replay;
 mod sdk;

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rudder_customerio::config::Config;
-use rudder_customerio::filter::Filter;
-use rudder_customerio::mapping::{Mapping, Mappings, STACK_BYTES, Settings};
-use rudder_customerio::source::{EventBatch, Incoming};
-use rudder_customerio::stage::{Fill, Stage, Walked};
+use rudder_customerio::internal::stage::{
+    Fill, Filter, Mapping, Operation, STACK_BYTES, Stage, Walked,
+};
+use rudder_customerio::mapping::{Mappings, Settings};
+use rudder_customerio::sink::{EventBatch, Incoming};
 use serde_json::{Value, json};
 
 /// Makes the walk that `map` does.
@@ -26,7 +27,7 @@ fn operations(event: &Value, stage: &mut Stage) -> Result<Value, String> {
     let element = Incoming::from(event);
     match stage.walk(&element, &batch) {
         Walked::Ready(prepared) => {
-            let body = |o: &rudder_customerio::operation::Operation| {
+            let body = |o: &Operation| {
                 let mut operation: Value = serde_json::from_slice(&o.body).unwrap();
                 operation.as_object_mut().unwrap().remove("id");
                 operation

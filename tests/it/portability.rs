@@ -13,9 +13,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rudder_customerio::event::decode::decode;
-use rudder_customerio::mapping::{Mapped, Mapper, Mapping, Mappings, STACK_BYTES, Settings};
-use rudder_customerio::operation::grammar::check_root;
+use rudder_customerio::internal::event::decode;
+use rudder_customerio::internal::stage::check_root;
+use rudder_customerio::internal::stage::{Mapped, Mapper, Mapping, STACK_BYTES};
+use rudder_customerio::mapping::{Mappings, Settings};
 use serde_json::{Value as Json, json};
 
 use self::cases::Case;

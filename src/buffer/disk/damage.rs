@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 
-use super::row::Damage;
+use super::row::{Damage, Row, claimed_count};
 use super::shared::Shared;
 use super::store::{Failure, Raw, has_bit};
 use crate::config::OnCorruption;
@@ -104,4 +104,19 @@ impl Shared {
         // A reader may have to be told that there is nothing more.
         self.news.notify_one();
     }
+}
+
+/// Returns how many events a damaged row has: as many as it says, if there is room for them before
+/// the row `behind`.
+pub(super) fn count(raw: &Raw, behind: u64) -> u64 {
+    let most = behind.saturating_sub(raw.first);
+    claimed_count(&raw.bytes).filter(|count| (1..=most).contains(count)).unwrap_or(most)
+}
+
+/// Returns when the first event that waits was received, if a damaged row still says that.
+pub(super) fn oldest(raw: &Raw) -> Option<i64> {
+    let row = Row::unchecked(raw.bytes.clone()).ok()?;
+    let first = row.offsets().find(|offset| !has_bit(&raw.settled, *offset))?;
+    let received_ms = row.received_ms(first).ok()?;
+    (0..=Utc::now().timestamp_millis()).contains(&received_ms).then_some(received_ms)
 }

@@ -15,6 +15,7 @@ pub(super) struct Letters {
 }
 
 impl Letters {
+    #[cfg(feature = "pipeline")]
     pub(super) fn version(&self) -> u64 {
         self.version
     }
@@ -36,6 +37,7 @@ impl Letters {
 
     /// Corrects what the database has answered since this was at `version`; `None` if that has to
     /// be asked again.
+    #[cfg(feature = "pipeline")]
     pub(super) fn correct(
         &self,
         version: u64,

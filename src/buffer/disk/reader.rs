@@ -8,8 +8,8 @@ use bytes::Bytes;
 use chrono::Utc;
 use tokio::sync::OwnedMutexGuard;
 
+use super::damage;
 use super::row::{Row, Sources, Weight, claimed_weights};
-use super::salvage;
 use super::shared::Shared;
 use super::store::{Failure, Raw};
 use crate::buffer::{Sequence, Stored};
@@ -219,7 +219,7 @@ impl Cursor {
 
 /// Makes what stands for the events of a row that was set aside.
 fn set_aside(raw: &Raw, behind: u64) -> (Loaded, Vec<Weight>) {
-    let count = usize::try_from(salvage::count(raw, behind)).unwrap_or(0);
+    let count = usize::try_from(damage::count(raw, behind)).unwrap_or(0);
     let weights = claimed_weights(&raw.bytes, count, Utc::now().timestamp_millis());
     (Loaded::Lost { first: raw.first, count }, weights)
 }

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use chrono::Utc;
 use redb::ReadTransaction;
 
+use super::damage::count;
 use super::place;
-use super::row::{Damage, Row, Sources, claimed_count};
+use super::row::{Damage, Row, Sources};
 use super::store::{Failure, Raw, has_bit, row_behind};
 use crate::buffer::{Sequence, Stored};
 use crate::diagnostic::Diagnostic;
@@ -44,21 +44,6 @@ impl DamagedRow {
             why: damage.to_string(),
         })
     }
-}
-
-/// Returns how many events a damaged row has: as many as it says, if there is room for them before
-/// the row `behind`.
-pub(super) fn count(raw: &Raw, behind: u64) -> u64 {
-    let most = behind.saturating_sub(raw.first);
-    claimed_count(&raw.bytes).filter(|count| (1..=most).contains(count)).unwrap_or(most)
-}
-
-/// Returns when the first event that waits was received, if a damaged row still says that.
-pub(super) fn oldest(raw: &Raw) -> Option<i64> {
-    let row = Row::unchecked(raw.bytes.clone()).ok()?;
-    let first = row.offsets().find(|offset| !has_bit(&raw.settled, *offset))?;
-    let received_ms = row.received_ms(first).ok()?;
-    (0..=Utc::now().timestamp_millis()).contains(&received_ms).then_some(received_ms)
 }
 
 /// An event of a damaged row with its place, or what is wrong with it.

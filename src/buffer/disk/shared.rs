@@ -7,7 +7,10 @@ use tokio::sync::Notify;
 
 use super::row::Row;
 use super::state::State;
-use super::store::{Failure, Store};
+#[cfg(feature = "pipeline")]
+use super::store::Failure;
+use super::store::Store;
+#[cfg(feature = "pipeline")]
 use crate::buffer::LetterId;
 use crate::config::OnCorruption;
 
@@ -63,6 +66,7 @@ impl Shared {
 
     /// Tells which letters were replayed for good. Asks the database again when that has changed
     /// meanwhile.
+    #[cfg(feature = "pipeline")]
     pub(super) fn replayed(&self, letters: &[LetterId]) -> Result<Vec<bool>, Failure> {
         loop {
             let version = self.state().letters.version();

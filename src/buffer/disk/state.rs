@@ -392,6 +392,7 @@ impl State {
     }
 
     /// Lets the next commits forget letters that nobody will ask for.
+    #[cfg(feature = "pipeline")]
     pub(super) fn prune(&mut self, letters: &[LetterId]) {
         if !letters.is_empty() {
             self.pending.forgotten.extend(letters);

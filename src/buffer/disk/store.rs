@@ -346,6 +346,7 @@ impl Store {
     }
 
     /// Tells which letters are known.
+    #[cfg(feature = "pipeline")]
     pub(super) fn replayed(&self, letters: &[LetterId]) -> Result<Vec<bool>, Failure> {
         self.with(|database| {
             let replayed = database.begin_read()?.open_table(REPLAYED)?;

@@ -39,6 +39,7 @@ macro_rules! section {
             $($( $(#[doc = $derived_doc])* pub $derived: $derived_type, )*)?
         }
 
+        #[cfg(feature = "pipeline")]
         impl $crate::config::declare::Compare for $name {
             const PLAIN: bool = false;
 
@@ -126,10 +127,12 @@ macro_rules! choice {
     ) => {
         $(#[doc = $doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
         $vis enum $name {
             $( $(#[doc = $variant_doc])* $variant, )*
         }
 
+        #[cfg(feature = "pipeline")]
         $crate::config::declare::plain! { $name }
 
         impl $crate::config::declare::Choices for $name {

@@ -60,6 +60,7 @@ impl Current {
         self.now.load_full()
     }
 
+    #[cfg(feature = "pipeline")]
     pub fn set(&self, snapshot: Snapshot) {
         self.now.store(Arc::new(snapshot));
         self.note(None);

@@ -5,12 +5,15 @@
 //! the buffer, which remembers them too. Marks of files that are gone are removed now and then.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+#[cfg(feature = "pipeline")]
+use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::PathBuf};
 
-use super::files::{named, sync_folder};
+use super::files::named;
+#[cfg(feature = "pipeline")]
+use super::files::sync_folder;
 use super::read::{Item, LetterFile, Reader};
 use crate::buffer::LetterId;
 
@@ -18,12 +21,15 @@ use crate::buffer::LetterId;
 const NAME: &str = "replayed";
 
 /// Below this size marks of files that are gone stay.
+#[cfg(feature = "pipeline")]
 const SMALL: u64 = 1 << 20;
 
 /// Stands for a file that is not in the folder.
+#[cfg(feature = "pipeline")]
 const ELSEWHERE: &str = "-";
 
 /// The marks of a folder, to add some.
+#[cfg(feature = "pipeline")]
 #[derive(Debug)]
 pub struct Marks {
     path: PathBuf,
@@ -89,6 +95,7 @@ fn each(path: &Path, mut found: impl FnMut(&str, LetterId, &str)) -> io::Result<
     }
 }
 
+#[cfg(feature = "pipeline")]
 impl Marks {
     /// Opens the marks of a folder to add some. At most one may be open.
     ///
@@ -142,6 +149,7 @@ impl Marks {
 }
 
 /// Writes the file anew without the marks of files that are gone, if these are the most.
+#[cfg(feature = "pipeline")]
 fn compact(dir: &Path, path: &Path) -> io::Result<()> {
     let here: HashSet<_> = fs::read_dir(dir)
         .and_then(|entries| entries.map(|e| e.map(|e| e.file_name())).collect())

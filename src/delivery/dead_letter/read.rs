@@ -7,7 +7,9 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Take};
-use std::path::{Path, PathBuf};
+#[cfg(feature = "pipeline")]
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
+#[cfg(feature = "pipeline")]
 use super::files;
 use crate::buffer::LetterId;
 use crate::event::identity::IdInput;
@@ -25,6 +28,10 @@ pub const MAX_LINE: u64 = 64 << 20;
 
 /// A dead letter as far as a replay needs it.
 #[derive(Clone, Debug)]
+#[cfg_attr(
+    not(feature = "pipeline"),
+    expect(dead_code, reason = "what else is read is for replays")
+)]
 pub struct ReadLetter {
     /// Its name.
     pub id: LetterId,
@@ -50,6 +57,10 @@ pub struct ReadLetter {
 
 /// What a file holds, one after another.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "pipeline"),
+    expect(dead_code, reason = "what else is read is for replays")
+)]
 pub enum Item {
     /// A letter.
     Letter(Box<ReadLetter>),
@@ -81,6 +92,7 @@ pub struct LetterFile {
 /// # Errors
 ///
 /// I/O errors, with the path; a folder that is not there is empty.
+#[cfg(feature = "pipeline")]
 pub fn list(dir: &Path) -> io::Result<Vec<LetterFile>> {
     let files = files::list(dir)?;
     Ok(files.into_iter().map(|(path, bytes)| LetterFile { path, bytes }).collect())
@@ -105,6 +117,7 @@ impl Reader {
 
     /// Returns how many bytes were read.
     #[must_use]
+    #[cfg(feature = "pipeline")]
     pub fn bytes(&self) -> u64 {
         self.input.bytes
     }
@@ -114,7 +127,6 @@ impl Reader {
     /// # Errors
     ///
     /// I/O errors.
-    #[expect(clippy::should_implement_trait, reason = "an error ends the file, not the item")]
     pub fn next(&mut self) -> io::Result<Option<Item>> {
         self.input.next()
     }

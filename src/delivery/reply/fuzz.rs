@@ -8,6 +8,7 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use super::super::Verdict;
+use super::retry_after::MAX_RETRY_AFTER;
 use super::*;
 
 /// An answer of whatever kind.

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::super::client::Client;
 use super::*;
 use crate::config::Credential;
 

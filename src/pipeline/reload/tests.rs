@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use super::super::Substitutes;
 use super::*;
 use crate::admin::Process;
 use crate::admin::status::Status;
@@ -73,13 +74,13 @@ impl Machine {
         let file = Arc::new(Mutex::new(text));
         let levels = Arc::<Mutex<Vec<LogLevel>>>::default();
         let (known, set) = (Arc::clone(&file), Arc::clone(&levels));
+        let substitutes = Substitutes { destination: Some(workspace.clone()), store: None };
         let surroundings = Surroundings {
-            destination: Some(workspace.clone()),
             reread: Some(Arc::new(move || parse(&known.lock().unwrap()))),
             set_log_level: Some(Arc::new(move |level| set.lock().unwrap().push(level))),
             ..Surroundings::default()
         };
-        let pipeline = Pipeline::start(config, surroundings).await.unwrap();
+        let pipeline = Pipeline::start_with(config, surroundings, substitutes).await.unwrap();
         Self { pipeline, workspace, file, levels, dir }
     }
 

@@ -4,6 +4,8 @@
 //! `reset:after-request@times=3`, `latency:p50=20ms,p99=500ms`. A text that begins with `{` is a rule
 //! in JSON.
 
+use std::str::FromStr;
+
 use serde_json::{Map, Value, json};
 
 use super::Rule;
@@ -37,20 +39,21 @@ const FORMS: [(&str, &str); 15] = [
 /// The conditions behind `@`.
 const CONDITIONS: &str = "@10%, @every=10, @first=5, @times=3, @after=3s, @for=30s";
 
-/// Reads a rule.
-///
-/// # Errors
-///
-/// A text that says what is wrong, and which forms there are.
-pub fn parse(text: &str) -> Result<Rule, String> {
-    if text.trim_start().starts_with('{') {
-        return serde_json::from_str(text).map_err(|error| format!("fault rule: {error}"));
+impl FromStr for Rule {
+    type Err = String;
+
+    /// Reads a rule, written short or as JSON. The error says what is wrong, and which forms there
+    /// are.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim_start().starts_with('{') {
+            return serde_json::from_str(text).map_err(|error| format!("fault rule: {error}"));
+        }
+        // Only the kind is repeated: the argument may be a credential.
+        let kind = text.split([':', '@']).next().unwrap_or_default();
+        expand(text)
+            .and_then(|rule| serde_json::from_value(rule).map_err(|error| error.to_string()))
+            .map_err(|why| format!("fault `{kind}`: {why}; {}", forms(kind)))
     }
-    // Only the kind is repeated: the argument may be a credential.
-    let kind = text.split([':', '@']).next().unwrap_or_default();
-    expand(text)
-        .and_then(|rule| serde_json::from_value(rule).map_err(|error| error.to_string()))
-        .map_err(|why| format!("fault `{kind}`: {why}; {}", forms(kind)))
 }
 
 /// The right forms of a kind, or all kinds if there is none of this name.
@@ -266,6 +269,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn parse(text: &str) -> Result<Rule, String> {
+        text.parse()
+    }
 
     fn effect(text: &str) -> Value {
         let rule = serde_json::to_value(parse(text).unwrap()).unwrap();

@@ -13,6 +13,7 @@ const KEPT: usize = 10_000;
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ActivityKind {
     /// An attribute or identifier could not be set.
     FailedAttributeChange,
@@ -48,6 +49,7 @@ impl ActivityKind {
 
 /// One entry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Activity {
     /// What happened.
     pub kind: ActivityKind,

@@ -13,6 +13,7 @@ const FRESH: f64 = 72.0 * 3600.0;
 
 /// An event as the workspace keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct StoredEvent {
     /// Counts all stored events of the workspace from 1, in the order in which they were applied.
     /// It stays with the event when a merge, or a visitor who is identified, moves it.

@@ -12,6 +12,7 @@ use crate::sandbox::operation::{Identifier, ObjectIdentifier, ObjectRelation, Pe
 /// An object.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct Object {
     /// Customer.io's id.
     pub cio_object_id: String,

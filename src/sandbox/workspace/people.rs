@@ -15,6 +15,7 @@ use crate::sandbox::operation::{Device, Identifier};
 /// A removed attribute stays as `null`, so that an older update that arrives later cannot bring it
 /// back; no view shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Attribute {
     /// The value as sent.
     pub value: Value,

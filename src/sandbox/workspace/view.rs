@@ -11,6 +11,7 @@ use crate::sandbox::operation::{Device, Identifier, ObjectIdentifier};
 
 /// A person as shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct PersonView {
     /// Customer.io's id.
     pub cio_id: String,
@@ -70,6 +71,7 @@ impl PersonView {
 
 /// A relationship as shown.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RelationView {
     /// The object's type.
     pub object_type_id: String,
@@ -120,6 +122,7 @@ impl<'a> Owner<'a> {
 
 /// Counts of a workspace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Counts {
     /// People.
     pub people: usize,

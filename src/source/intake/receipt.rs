@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::Refused;
 use crate::outcome::{Outcome, OutcomeKind};
-use crate::source::submit::Received;
+use crate::source::received::Received;
 
 /// How many events of a receipt ended in which way so far.
 ///
@@ -107,7 +107,7 @@ impl fmt::Display for Summary {
 /// thread and by any executor.
 ///
 /// ```no_run
-/// # async fn example(handle: rudder_customerio::sink::SinkHandle) -> Result<(), rudder_customerio::source::Refused> {
+/// # async fn example(handle: rudder_customerio::sink::SinkHandle) -> Result<(), rudder_customerio::sink::Refused> {
 /// let mut receipt = handle.submit(r#"{"type":"page","userId":"u-1","name":"Home"}"#).await?;
 /// // Now the events survive a crash, and their origin may forget them.
 /// receipt.buffered().await?;

@@ -16,7 +16,7 @@ use crate::outcome::{Reason, ReasonCode};
 
 /// Why a value cannot become JSON. Never holds content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flaw {
+pub(crate) enum Flaw {
     /// It is no protocol buffer.
     Broken(Broken),
     /// A float that is not a number or infinite.

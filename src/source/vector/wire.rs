@@ -5,7 +5,7 @@
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Broken(pub &'static str);
+pub(crate) struct Broken(pub &'static str);
 
 /// The value of one field.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{SecondsFormat, Utc};
+use rudder_customerio::sandbox::Identifier;
 use rudder_customerio::sandbox::RunningSandbox;
-use rudder_customerio::sandbox::operation::Identifier;
-use rudder_customerio::sandbox::workspace::StoredEvent;
+use rudder_customerio::sandbox::StoredEvent;
 use serde_json::{Value, json};
 
 /// People of the file, and of each client of the HTTP input.

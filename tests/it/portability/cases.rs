@@ -3,8 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use rudder_customerio::event::Need;
-use rudder_customerio::mapping::{Mapping, Mappings, Settings};
+use rudder_customerio::internal::config::tests_of;
+use rudder_customerio::internal::event::Need;
+use rudder_customerio::internal::stage::Mapping;
+use rudder_customerio::mapping::{Mappings, Settings};
 use serde_json::{Map, Value as Json, json};
 
 /// An event and what the mapping is set to.
@@ -29,7 +31,7 @@ pub fn all(mapping: &Mapping) -> Vec<Case> {
 }
 
 pub fn yaml(text: &str) -> Json {
-    rudder_customerio::config::yaml::parse(text, "test").unwrap().to_json()
+    rudder_customerio::internal::config::parse_yaml(text, "test").unwrap().to_json()
 }
 
 fn settings(of: &Json) -> Settings {
@@ -46,8 +48,8 @@ fn settings(of: &Json) -> Settings {
 /// The cases of `vrl/tests/`.
 fn of_the_mapping() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (file, text) in Mappings::built_in().tests {
-        for case in yaml(&text).as_array().unwrap() {
+    for (file, text) in tests_of(&Mappings::built_in()) {
+        for case in yaml(text).as_array().unwrap() {
             let name = format!("{file}: {}", case["name"].as_str().unwrap());
             cases.push(Case {
                 name,

@@ -9,9 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rudder_customerio::sandbox::workspace::StoredEvent;
-use rudder_customerio::sandbox::workspace::view::PersonView;
-use rudder_customerio::sandbox::{Builder, RunningSandbox, Sandbox};
+use rudder_customerio::sandbox::{Builder, PersonView, RunningSandbox, Sandbox, StoredEvent};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 

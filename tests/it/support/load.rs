@@ -9,8 +9,7 @@ use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, Instant};
 
 use chrono::{SecondsFormat, Utc};
-use rudder_customerio::sandbox::RunningSandbox;
-use rudder_customerio::sandbox::operation::Identifier;
+use rudder_customerio::sandbox::{Identifier, RunningSandbox};
 use serde_json::{Value, json};
 
 use super::lives::{Lives, numbered};

@@ -1,0 +1,116 @@
+//! Scripts of a sink: their own tests, and others while it runs.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::builder::no_thread;
+use super::{Rules, SinkHandle, on_mapping_stack};
+use crate::config::{ConsentConfig, FilterConfig};
+use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
+use crate::filter::Filter;
+use crate::mapping::{Mapping, Mappings, Settings, SuiteReport, run_suite};
+use crate::operation::grammar::check_root;
+
+/// Runs the tests of scripts in the given files or folders; with none, those in `tests/` beside the
+/// scripts.
+#[must_use]
+pub fn test_mappings(mappings: &Mappings, settings: &Settings, paths: &[&Path]) -> SuiteReport {
+    run_suite(mappings, settings, paths, &check_root)
+}
+
+/// Logs what is to be said about scripts that are right.
+pub(crate) fn warn_about(mapping: &Mapping) {
+    for warning in mapping.warnings().iter().filter(|w| w.severity == Severity::Warning) {
+        tracing::warn!(code = warning.code, "A script has a warning: {}.", warning.message);
+    }
+    for note in mapping.notes() {
+        tracing::debug!("Events of a script map slower: {note}.");
+    }
+}
+
+impl SinkHandle {
+    /// Compiles scripts and puts them in force, together with the rules for what may be sent.
+    /// Batches whose mapping has begun keep the old ones.
+    ///
+    /// The scripts' own tests are not run; see [`test_mappings`].
+    ///
+    /// # Errors
+    ///
+    /// Diagnostics of the scripts. What was in force stays so.
+    pub async fn reload(
+        &self,
+        filter: &FilterConfig,
+        consent: &ConsentConfig,
+        mappings: Mappings,
+        settings: Settings,
+    ) -> Result<(), Diagnostics> {
+        let threads = self.mapping_threads();
+        let compile = move || {
+            let mapping = Arc::new(Mapping::load(&mappings, &settings)?);
+            mapping.prepare(threads);
+            Ok::<_, Vec<Diagnostic>>(mapping)
+        };
+        let mapping =
+            on_mapping_stack(compile).await.map_err(|error| vec![no_thread(&error)])??;
+        warn_about(&mapping);
+        let filter = Arc::new(Filter::new(filter, consent));
+        self.put_in_force(Rules { filter, mapping });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{BufferConfig, Config, LoadMode};
+    use crate::pipeline::tests::write_small_scripts;
+    use crate::sink::{CustomerIoSink, EventBatch, Incoming, Origin};
+
+    fn config(text: &str) -> Config {
+        let head = "sources: [ { type: stdin } ]\n\
+                    customerio: { site_id: s, api_key: k, endpoint: 'http://127.0.0.1:1' }\n";
+        Config::parse(&format!("{head}{text}"), "test", LoadMode::Full, &|_| None).unwrap().0
+    }
+
+    /// Hands in an event of somebody who denied `ads`; tells how many such events now wait.
+    async fn waiting(sink: &SinkHandle) -> u64 {
+        let event = r#"{"type":"track","userId":"u","event":"Bought","messageId":"m","context":{
+            "consentManagement":{"provider":"custom","deniedConsentIds":["ads"]}}}"#;
+        let batch = EventBatch {
+            elements: vec![Incoming::new(Ok(event.into()), 0)],
+            set_type: None,
+            origin: Origin { source: "test".into(), source_type: "web".into() },
+            received_at: chrono::Utc::now(),
+            client_ip: None,
+        };
+        sink.submit(batch).await.unwrap().buffered().await.unwrap();
+        sink.ledger().snapshot().buffered
+    }
+
+    #[tokio::test]
+    async fn a_reload_is_in_force_for_the_next_batch_and_a_bad_one_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        write_small_scripts(dir.path());
+        let scripts = Mappings::read(dir.path()).unwrap();
+        let before = config("");
+        let builder = CustomerIoSink::builder(before.customerio.unwrap());
+        let builder = builder.mappings(scripts.clone()).buffer(BufferConfig::memory());
+        let sink = builder.data_dir(dir.path().join("data")).build().await.unwrap();
+        let handle = sink.handle();
+        assert_eq!(waiting(&handle).await, 1);
+
+        let after = config("consent: { rules: [ { provider: custom, consents: [ ads ] } ] }");
+        let settings = Settings::default();
+        let reload =
+            handle.reload(&after.filter, &after.consent, scripts.clone(), settings.clone());
+        reload.await.unwrap();
+        assert_eq!(waiting(&handle).await, 1, "the next one is withheld");
+
+        std::fs::write(dir.path().join("track.vrl"), ". = nonsense(").unwrap();
+        let broken = Mappings::read(dir.path()).unwrap();
+        assert_ne!(broken, scripts);
+        let reload = handle.reload(&before.filter, &before.consent, broken, settings);
+        assert!(!reload.await.unwrap_err().is_empty());
+        assert_eq!(waiting(&handle).await, 1, "the rules of the refused reload are not in force");
+    }
+}
