@@ -115,12 +115,13 @@ impl Parcel {
         full_jitter(self.strikes, config)
     }
 
-    /// Tells whether the first part should be tried in halves, although nobody else shows whether the
-    /// destination works: if one operation is the cause, and everybody else waits behind its
-    /// parcel, nobody ever will. In an outage it costs a few smaller requests.
+    /// Tells whether the first part should be tried in halves, and without the parts behind it,
+    /// although nobody else shows whether the destination works: if one operation is the cause, and
+    /// everybody else waits in or behind its parcel, nobody ever will. In an outage it costs a few
+    /// smaller requests.
     #[must_use]
-    pub fn should_be_halved(&self) -> bool {
-        self.first().len() > 1 && self.failures >= SUSPECT
+    pub fn keeps_failing(&self) -> bool {
+        self.failures >= SUSPECT
     }
 
     /// Notes that a request has ended, in a panic or not, and whether it counts as an attempt.

@@ -649,6 +649,25 @@ async fn a_poisoned_operation_does_not_keep_the_rest_of_the_only_batch() {
     task.abort();
 }
 
+#[tokio::test]
+async fn a_poisoned_operation_keeps_nobody_else_wherever_it_stands_in_the_only_batch() {
+    for seed in 0..100 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let names: Vec<String> = (0..random.usize(2..16))
+            .map(|n| format!("{}{n}", random.choice(["a", "b", "c", "p"]).unwrap()))
+            .collect();
+        let world = World::new(poisoned());
+        let texts: Vec<_> = names.iter().map(String::as_str).collect();
+        world.put_each(&texts).await;
+        let (_, task) = world.start();
+        let others = names.iter().filter(|name| !name.starts_with('p')).count();
+        // Told if it is in vain.
+        eprintln!("seed {seed}: {names:?}");
+        until(|| world.counts().0 == others).await;
+        task.abort();
+    }
+}
+
 /// Without a share of their own, retries that are always due would leave no request for others.
 #[tokio::test]
 async fn many_poisoned_operations_leave_most_requests_to_the_others() {

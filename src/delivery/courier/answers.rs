@@ -212,9 +212,11 @@ impl Courier {
         if !parcel.is_suspect() {
             self.destination_fails(generation, why, now);
             // Where nothing came through, no operation can be the cause.
-            if reached && parcel.should_be_halved() {
-                parcel.halve(false);
-                // Apart, so that the halves take turns.
+            if reached && parcel.keeps_failing() {
+                if !single {
+                    parcel.halve(false);
+                }
+                // Apart, so that the parts take turns.
                 let first = parcel.first().to_vec();
                 if let Some(others) = self.part_from(&first, &mut parcel) {
                     self.shelve(others, now + wait, now);

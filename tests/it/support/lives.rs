@@ -251,8 +251,10 @@ impl Lives {
         for file in files.map(|f| f.expect("list the dead letters").path()) {
             if file.extension().is_some_and(|e| e == "ndjson") {
                 let text = fs::read_to_string(&file).expect("read dead letters");
+                // A kill may cut the last line off; its event was not settled.
+                let whole = text.rfind('\n').map_or("", |end| &text[..end]);
                 letters.extend(
-                    text.lines().map(|l| serde_json::from_str::<Value>(l).expect("a letter")),
+                    whole.lines().map(|l| serde_json::from_str::<Value>(l).expect("a letter")),
                 );
             }
         }
