@@ -70,9 +70,9 @@ pub enum AppendError {
 pub struct BufferStats {
     /// Events that wait.
     pub events: u64,
-    /// Their bytes.
+    /// Their size in bytes, as the bound counts it: operations and source events.
     pub bytes: u64,
-    /// The bound.
+    /// The bound, in bytes.
     pub max_bytes: u64,
     /// When the oldest waiting event was received.
     pub oldest: Option<DateTime<Utc>>,

@@ -1,12 +1,32 @@
 //! The configuration: one file, checked whole before anything starts.
 //!
 //! A file is YAML (JSON is YAML), or TOML if its name ends in `.toml`. [`Config::load`] reads it and
-//! reports every mistake at once, each with its place and a remedy. Each section is declared once, in
-//! the module of its name; struct, decoder, defaults, and JSON Schema come from that declaration.
+//! reports every mistake at once, each with its place and a remedy. [`schema`] has the range of every
+//! key.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use rudder_customerio::config::{Config, LoadMode};
+//! use rudder_customerio::sink::Builder;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let (config, warnings) = Config::load(Path::new("customerio.yaml"), LoadMode::Full)?;
+//! // The sink has no sources in the file: they are the program's own.
+//! for warning in warnings.iter().filter(|warning| warning.code != "no_source") {
+//!     eprintln!("{warning}");
+//! }
+//! let sink = Builder::from_config(&config, config.customerio.clone()).build().await?;
+//! # drop(sink);
+//! # Ok(()) }
+//! ```
 //!
 //! `${env:NAME}` and `${file:PATH}` stand for whole values. Relative paths (`data_dir`,
 //! `mapping.dir`, `customerio.extra_roots`, `${file:…}`) are relative to the working directory, only
-//! `dead_letters.dir` to `data_dir`. Every value of a [`Config`] is valid.
+//! `dead_letters.dir` to `data_dir`. Every value of a [`Config`] that was read is valid.
+
+// Each section is declared once, in the module of its name; struct, decoder, defaults, and JSON
+// Schema come from that declaration.
 
 // Reading: text → tree with places → checked values.
 pub(crate) mod tree;

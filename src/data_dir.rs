@@ -198,12 +198,16 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 fn taken(path: &Path) -> Diagnostic {
-    let who = match DataDir::holder(path) {
-        Ok(Some(Holder { pid, .. })) => format!("by process {pid}"),
-        _ => "by another process".to_owned(),
+    let pid = DataDir::holder(path).ok().flatten().map(|holder| holder.pid);
+    let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+    // The same number may be that of a process in another container, too.
+    let help = if pid == Some(std::process::id()) {
+        "stop that process, or, if it is this one, drain the sink that has it and drop its handles \
+         first; or set `data_dir` to another folder"
+    } else {
+        "stop that process, or set `data_dir` to another folder"
     };
-    fault(path, format!("the data directory {} is in use {who}", path.display()))
-        .help("stop that process, or set `data_dir` to another folder")
+    fault(path, format!("the data directory {} is in use by {who}", path.display())).help(help)
 }
 
 fn fault(path: &Path, message: String) -> Diagnostic {
@@ -229,7 +233,8 @@ mod tests {
         let refused = DataDir::lock(&path).unwrap_err();
         assert_eq!(refused.code, "data_dir");
         assert!(refused.message.contains(&format!("process {}", pid())), "{refused}");
-        assert!(refused.help.unwrap().contains("data_dir"));
+        let help = refused.help.unwrap();
+        assert!(help.contains("data_dir") && help.contains("drop its handles"), "{help}");
         drop(held);
         DataDir::lock(&path).unwrap();
     }

@@ -151,14 +151,15 @@ impl From<&CustomerIoConfig> for Tuning {
 pub struct DeliveryStatus {
     /// `sending`, `waiting` (back-off), `held`, or `paused`.
     pub state: &'static str,
-    /// Why it is not `sending`; when `held`, the code of a [`Hold`], or `dead_letters` while those
-    /// cannot be written.
+    /// Why it is not `sending`. When `held`: `unauthorized`, `forbidden`, `protocol`, `redirected`,
+    /// `proxy`, `tls`, `wrong_region`, `wrong_workspace`; `dead_letters` while those cannot be
+    /// written; `buffer_damaged` while a damaged row stands in the way.
     pub reason: Option<String>,
     /// Unix seconds since when.
     pub since: Option<i64>,
     /// Requests in flight.
     pub in_flight: u64,
-    /// Current limit in requests per second.
+    /// Current limit in requests per second, which a 429 lowers for a while.
     pub rate: f64,
 }
 

@@ -13,12 +13,21 @@
 //! ```no_run
 //! use std::time::Duration;
 //!
-//! use rudder_customerio::{Config, CustomerIoSink, EventBatch, LoadMode};
+//! use rudder_customerio::config::{ConsentConfig, ConsentRule, CustomerIoConfig};
+//! use rudder_customerio::{CustomerIoSink, EventBatch};
 //!
 //! # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
-//! let text = "customerio: { site_id: site, api_key: key }\nsources: [ { type: stdin } ]";
-//! let (config, _warnings) = Config::parse(text, "inline", LoadMode::Full, &|_| None)?;
-//! let sink = CustomerIoSink::builder(config.customerio).data_dir("data").build().await?;
+//! // Without a rule, what people refused is not looked at.
+//! let rule = ConsentRule {
+//!     provider: "oneTrust".into(),
+//!     consents: vec!["C0004".into()],
+//!     resolution_strategy: None,
+//! };
+//! let sink = CustomerIoSink::builder(CustomerIoConfig::new("site id", "API key"))
+//!     .consent(ConsentConfig { rules: vec![rule], ..ConsentConfig::default() })
+//!     .data_dir("data")
+//!     .build()
+//!     .await?;
 //!
 //! let event = r#"{"type":"track","userId":"u-1","event":"Signed Up","messageId":"m-1"}"#;
 //! let mut receipt = sink.handle().submit(EventBatch::from(event).source("host")).await?;
@@ -29,6 +38,9 @@
 //! # }
 //! ```
 //!
+//! [`config::Config::load`] reads all of this from a file instead. [`CustomerIoSink::run`] takes a
+//! stream, [`SinkHandle::submit`] what comes one by one, and a [`SinkHandle`] is a service of `tower`.
+//!
 //! # Features
 //!
 //! | feature | adds |
@@ -37,6 +49,14 @@
 //! | `pipeline` | [`pipeline`]: the sources and their TLS, the admin endpoints, the Prometheus recorder, reload, replay, TOML |
 //! | `sandbox` | [`sandbox`] |
 //! | `cli` (default) | the binary, and both |
+//!
+//! Scripts are compiled when a sink is built, which takes seconds with an unoptimised `vrl`. Cargo reads
+//! profiles of the program alone, so for its debug builds this belongs into its `Cargo.toml`:
+//!
+//! ```toml
+//! [profile.dev.package.vrl]
+//! opt-level = 1
+//! ```
 //!
 //! # What it leaves to its program
 //!

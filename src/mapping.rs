@@ -1,7 +1,30 @@
-//! From event to operations by VRL scripts: compile, run, reload, test.
+//! From event to operations by VRL scripts: which scripts there are, and what they are told.
 //!
-//! The only place that knows VRL's compiler. What a script returns is checked elsewhere; here it is
-//! a value.
+//! A sink runs the built-in ones, or those of a folder like `vrl/`, which the command `init` writes:
+//!
+//! ```no_run
+//! # use std::path::Path;
+//! use rudder_customerio::config::CustomerIoConfig;
+//! use rudder_customerio::mapping::{Mappings, Settings};
+//! use rudder_customerio::sink::CustomerIoSink;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let settings =
+//!     Settings { device_token_event_name: "Device Token".to_owned(), ..Settings::default() };
+//! let sink = CustomerIoSink::builder(CustomerIoConfig::new("site id", "API key"))
+//!     .mappings(Mappings::read(Path::new("vrl"))?)
+//!     .settings(settings)
+//!     .build()
+//!     .await?;
+//! # drop(sink);
+//! # Ok(()) }
+//! ```
+//!
+//! [`test_mappings`](crate::sink::test_mappings) runs the scripts' own tests, and
+//! [`SinkHandle::reload`](crate::sink::SinkHandle::reload) changes scripts while a sink runs.
+
+// The only place that knows VRL's compiler. What a script returns is checked elsewhere; here it is
+// a value.
 
 mod compile;
 pub(crate) mod compiled;
@@ -31,7 +54,7 @@ pub(crate) use suite::run_suite;
 pub struct Settings {
     /// Name of one more track event that registers a device token; empty names none.
     pub device_token_event_name: String,
-    /// What a `record` event describes: `person` or `event`.
+    /// What a `record` event describes: `person` or `event`. With anything else they all fail.
     pub record_object: String,
 }
 

@@ -242,7 +242,7 @@ reason_codes! {
     Refused = "refused",
     /// Rejected: the operation kept failing for longer than `give_up_after`.
     Expired = "expired",
-    /// Rejected: the request could not be built.
+    /// Rejected: its row in the buffer is damaged and was set aside, or no request could be built.
     Internal = "internal",
 }
 
@@ -319,6 +319,18 @@ impl Ledger {
 }
 
 /// A consistent copy of the ledger.
+///
+/// ```
+/// use rudder_customerio::outcome::{LedgerSnapshot, OutcomeKind, ReasonCode};
+///
+/// # fn example(ledger: &LedgerSnapshot) {
+/// let withheld = ledger.total(OutcomeKind::Withheld);
+/// let denied = ledger.count(OutcomeKind::Withheld, ReasonCode::GenericDenied);
+/// println!("{denied} of {withheld} were denied by a rule, and {} wait", ledger.buffered);
+/// assert_eq!(ledger.gap(), 0);
+/// # }
+/// # example(&LedgerSnapshot::default());
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LedgerSnapshot {

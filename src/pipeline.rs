@@ -2,6 +2,33 @@
 //!
 //! [`Pipeline::start`] opens everything in an order in which a mistake shows before any event is
 //! accepted; [`Pipeline::run_until`] ends everything in the order of the data.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! use rudder_customerio::config::{Config, LoadMode};
+//! use rudder_customerio::pipeline::{Pipeline, Surroundings, stop};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (config, _) = Config::load(Path::new("config.yaml"), LoadMode::Full)?;
+//! let pipeline = match Pipeline::start(config, Surroundings::default()).await {
+//!     Ok(pipeline) => pipeline,
+//!     Err(faults) => {
+//!         faults.iter().for_each(|fault| eprintln!("{fault}"));
+//!         return Err("it did not start".into());
+//!     }
+//! };
+//! let (stopper, stop) = stop::channel();
+//! tokio::spawn(async move {
+//!     if tokio::signal::ctrl_c().await.is_ok() {
+//!         stopper.request();
+//!     }
+//! });
+//! let ended = pipeline.run_until(stop).await;
+//! println!("{} events wait for the next start", ended.drained.undelivered);
+//! # Ok(()) }
+//! ```
 
 mod control;
 mod listen;

@@ -1,10 +1,12 @@
 //! A local Customer.io Track API (v1 and v2): its answers, limits, silent failures, and faults.
 //!
 //! ```no_run
-//! # async fn example() -> std::io::Result<()> {
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use rudder_customerio::sandbox::Sandbox;
 //!
-//! let sandbox = Sandbox::builder().bind("127.0.0.1:0").seed(7).start().await?;
+//! // Every tenth request is answered with 503; the same ones each time.
+//! let faults = [ "503@10%".parse()? ];
+//! let sandbox = Sandbox::builder().seed(7).faults(faults).start().await?;
 //! // … send requests to sandbox.base_url() …
 //! for person in sandbox.people() {
 //!     println!("{} {:?}", person.cio_id, person.id);
@@ -12,8 +14,6 @@
 //! sandbox.shutdown().await;
 //! # Ok(()) }
 //! ```
-//!
-//! Its tests use the engine without sockets, and the workspace without HTTP.
 
 mod app_api;
 pub(crate) mod clock;

@@ -1,8 +1,9 @@
 //! The sink: filter → map → buffer → deliver behind one type.
 //!
-//! [`CustomerIoSink`] owns the running stages, [`SinkHandle`] is what sources, endpoints, and
-//! embedding programs hold. It installs nothing global: no subscriber, recorder, panic hook, TLS
-//! provider, or signal handler.
+//! [`CustomerIoSink`] owns the running stages; [`CustomerIoSink::builder`] begins one. [`SinkHandle`]
+//! is what sources, endpoints, and embedding programs hold: it takes [`EventBatch`]es and gives
+//! [`Receipt`]s, and shows the state. It installs nothing global: no subscriber, recorder, panic
+//! hook, TLS provider, or signal handler.
 
 mod account;
 mod append;
@@ -177,7 +178,8 @@ pub struct SinkStats {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Drained {
-    /// Whether everything that had been accepted was mapped and stored.
+    /// Whether everything that had been accepted was mapped and stored. False also when the time
+    /// was over before that was known.
     pub stored: bool,
     /// Events that are still in the buffer.
     pub undelivered: u64,
@@ -263,7 +265,8 @@ impl CustomerIoSink {
         Ok(Self { handle, appender: front.appender, delivery: task })
     }
 
-    /// Returns access that can be cloned and sent around.
+    /// Returns access that can be cloned and sent around. Handles do not keep the sink running, but
+    /// its data directory taken.
     #[must_use]
     pub fn handle(&self) -> SinkHandle {
         self.handle.clone()

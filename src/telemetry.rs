@@ -1,9 +1,25 @@
-//! What the process tells about itself: metric names in one place, the export of the ledger, and,
-//! for the binary alone, the set-up of logs and recorder.
+//! What a sink tells about itself: the names of its metrics, and the export of its ledger.
 //!
-//! The library only emits through the `metrics` and `tracing` facades; `logging::init` and
-//! `recorder::install` are called by the binary. No label is ever taken from an event: labels are
-//! codes from closed sets, or names from the configuration.
+//! It speaks through the `tracing` and `metrics` facades alone, so its program chooses subscriber
+//! and recorder. What is counted as it happens reaches the recorder by itself; what is read off a
+//! sink is set by an [`Exporter`], as often as somebody asks. No label is ever taken from an event:
+//! labels are codes from closed sets, or names that configuration and program give.
+//!
+//! ```
+//! use rudder_customerio::sink::SinkHandle;
+//! use rudder_customerio::telemetry::{Exporter, names};
+//!
+//! /// Once, after the recorder was installed.
+//! fn begin() -> Exporter {
+//!     names::describe();
+//!     Exporter::default()
+//! }
+//!
+//! /// Before the recorder is rendered, or every few seconds.
+//! fn before_each_scrape(exporter: &Exporter, sink: &SinkHandle) {
+//!     exporter.export(&sink.stats());
+//! }
+//! ```
 
 mod export;
 #[cfg(feature = "cli")]

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::declare::{Choice, Form, Sect, choice, section};
 use super::form::{Id, List, Nullable};
 use super::tree::{Data, Node};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Place};
 
 section! {
     /// Which consent an event needs. Ids are compared exactly, case included.
@@ -24,6 +24,47 @@ section! {
         decide_by: DecideBy as Choice = "denied",
     }
     checked by check_rules
+}
+
+impl ConsentConfig {
+    /// Checks what a file is refused for and a program can write all the same: rules that would be
+    /// passed over in silence, so that events of people who refused were sent.
+    ///
+    /// # Errors
+    ///
+    /// A diagnostic per such rule.
+    pub(crate) fn check(&self) -> Result<(), Vec<Diagnostic>> {
+        let mut faults = Vec::new();
+        for (index, rule) in self.rules.iter().enumerate() {
+            let mut fault = |code: &str, message: String, help: &str| {
+                let place =
+                    Place { key: Some(format!("consent.rules[{index}]")), ..Place::default() };
+                faults.push(Diagnostic::error(code, message).at(place).help(help));
+            };
+            if let Some(first) = self.earlier(index) {
+                fault("duplicate_rule", same_provider(first), ONE_RULE);
+            }
+            if rule.provider.is_empty() {
+                fault("empty_value", "the provider is empty".to_owned(), "name it as events do");
+            }
+            if rule.consents.iter().all(String::is_empty) {
+                fault("empty_list", "the rule names no consent".to_owned(), "name at least one");
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// Returns the first rule for the provider of this one, if it is an earlier one.
+    fn earlier(&self, index: usize) -> Option<usize> {
+        let rule = self.rules.get(index)?;
+        self.rules.iter().take(index).position(|other| other.provider == rule.provider)
+    }
+}
+
+const ONE_RULE: &str = "join the two rules: each provider has one";
+
+fn same_provider(first: usize) -> String {
+    format!("`consent.rules[{first}]` is for the same provider")
 }
 
 impl Default for ConsentConfig {
@@ -97,11 +138,8 @@ impl<T, F: Form<T>> Form<Vec<T>> for ForAll<F> {
 /// Checks that the rules can take effect as they are written.
 fn check_rules(consent: &ConsentConfig, node: &Node, cx: &mut Context<'_>) {
     for (index, rule) in consent.rules.iter().enumerate() {
-        let same = |other: &ConsentRule| other.provider == rule.provider;
-        if let Some(first) = consent.rules.iter().take(index).position(same) {
-            let message = format!("`consent.rules[{first}]` is for the same provider");
-            let fault = Diagnostic::error("duplicate_rule", message)
-                .help("join the two rules: each provider has one");
+        if let Some(first) = consent.earlier(index) {
+            let fault = Diagnostic::error("duplicate_rule", same_provider(first)).help(ONE_RULE);
             cx.fault(node, &format!("rules[{index}].provider"), fault);
         }
         // RudderStack reads a rule's own strategy for `custom` only; else the event says how.

@@ -16,6 +16,17 @@ use super::tree::{Data, Node};
 /// A secret and the file it stands in, if it was written as `${file:PATH}`.
 ///
 /// Nothing of the secret is in [`Debug`](std::fmt::Debug).
+///
+/// ```no_run
+/// use rudder_customerio::config::{Credential, CustomerIoConfig};
+///
+/// # fn example() -> Result<CustomerIoConfig, String> {
+/// // Read again when Customer.io refuses it: whoever rotates the key replaces the file.
+/// let api_key = Credential::from_file("/run/secrets/customerio-api-key")?;
+/// # Ok(
+/// CustomerIoConfig::new("site id", api_key)
+/// # ) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Credential {
     secret: SecretString,

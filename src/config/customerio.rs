@@ -62,9 +62,13 @@ section! {
         rate_limit: RateLimit as Sect = "{}",
     }
     derived {
-        /// Sustained requests per second.
+        /// Sustained requests per second, of all requests of this process.
+        ///
+        /// Default: `100`.
         requests_per_second: u32 = rate_limit.requests_per_second,
-        /// Requests that may leave at once.
+        /// Requests that may leave at once after a pause.
+        ///
+        /// Default: `100`.
         burst: u32 = rate_limit.burst,
     }
     checked by destination

@@ -30,8 +30,12 @@ section! {
     }
     derived {
         /// Where events wait.
+        ///
+        /// Default: `disk`.
         kind: BufferKind = r#type,
         /// Bound of what waits, in bytes.
+        ///
+        /// Default: 8 GiB on disk, 512 MiB in memory.
         max_size: u64 = max_size.unwrap_or(r#type.default_size()),
     }
     checked by buffer

@@ -21,6 +21,18 @@ pub struct Orders {
 }
 
 /// Control of a running delivery; cheap to clone.
+///
+/// ```
+/// # fn example(handle: &rudder_customerio::sink::SinkHandle) {
+/// let delivery = handle.delivery();
+/// let status = delivery.status();
+/// if status.state == "held" {
+///     eprintln!("delivery is held: {}", status.reason.as_deref().unwrap_or("no reason"));
+///     // After the key was put right: ask at once instead of within minutes.
+///     delivery.try_again();
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct DeliveryHandle {
     status: Arc<Mutex<DeliveryStatus>>,

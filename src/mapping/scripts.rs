@@ -30,7 +30,7 @@ const BUILT_IN_TESTS: &[(&str, &str)] = embed! {
     "tests/record.yaml" "tests/screen.yaml" "tests/track.yaml"
 };
 
-/// Script texts and the list that joins them.
+/// Script texts and the list that joins them: read, and not compiled yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mappings {
     /// Event type (lower case) and its files in order.

@@ -25,6 +25,9 @@ pub const BUFFER_DIR: &str = "buffer";
 
 /// Settings of a sink that is not started yet; each has the configuration's default.
 ///
+/// A file that an operator writes is read and checked by [`Config::load`], and handed over by
+/// [`Builder::from_config`].
+///
 /// ```no_run
 /// use rudder_customerio::config::{BufferConfig, Config, ConsentConfig, CustomerIoConfig, Mode};
 /// use rudder_customerio::sink::CustomerIoSink;
@@ -88,31 +91,34 @@ impl Builder {
         }
     }
 
-    /// Sets the scripts.
+    /// Sets the scripts; the built-in ones unless set.
     pub fn mappings(mut self, scripts: Mappings) -> Self {
         self.scripts = Some(scripts);
         self
     }
 
-    /// Sets what scripts see as `%customerio.<name>`.
+    /// Sets what scripts see as `%customerio.<name>`; no token event, and rows that are people,
+    /// unless set.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
     }
 
-    /// Sets connection mode, event list, and names in `integrations`.
+    /// Sets connection mode, event list, and names in `integrations`; everything passes that does
+    /// not exclude `Customer IO` unless set.
     pub fn filter(mut self, filter: FilterConfig) -> Self {
         self.filter = filter;
         self
     }
 
-    /// Sets the consent rules.
+    /// Sets the consent rules. Without any, what people refused is not looked at.
     pub fn consent(mut self, consent: ConsentConfig) -> Self {
         self.consent = consent;
         self
     }
 
-    /// Sets the number of mapping threads instead of one per core.
+    /// Sets the number of mapping threads instead of one per core. Each compiles the scripts, and
+    /// reserves a stack of 16 MiB.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
@@ -126,13 +132,15 @@ impl Builder {
         self
     }
 
-    /// Sets folder and bounds of the dead letters.
+    /// Sets folder and bounds of the dead letters; `dead-letters` in the data directory and 1 GiB
+    /// unless set.
     pub fn dead_letters(mut self, dead_letters: DeadLettersConfig) -> Self {
         self.dead_letters = dead_letters;
         self
     }
 
-    /// Sets the folder for everything that is stored; `./data` unless set.
+    /// Sets the folder for everything that is stored; `./data` unless set. It is created, for this
+    /// user alone, if it is missing. With a buffer in memory it holds the dead letters.
     pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.data_dir = dir.into();
         self
@@ -166,8 +174,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Diagnostics of the scripts, of the data directory, and of the connection's settings; one
-    /// when there is no `customerio` section, or no tokio runtime to build in. As an error they
+    /// Diagnostics of the scripts, of the data directory, of consent rules that could take no
+    /// effect, and of the connection's settings; one when there is no `customerio` section, or no tokio runtime to build in. As an error they
     /// show in full what is wrong and what to do.
     ///
     /// # Cancel safety
@@ -201,6 +209,7 @@ impl Builder {
             return Err(vec![no_runtime()]);
         }
         let customerio = self.customerio.ok_or_else(|| vec![no_destination()])?;
+        self.consent.check()?;
         let scripts = self.scripts.unwrap_or_else(Mappings::built_in);
         let settings = self.settings;
         let mapping = on_mapping_stack(move || Mapping::load(&scripts, &settings)).await;

@@ -12,7 +12,18 @@ use crate::mapping::{Mapping, Mappings, Settings, SuiteReport, run_suite};
 use crate::operation::grammar::check_root;
 
 /// Runs the tests of scripts in the given files or folders; with none, those in `tests/` beside the
-/// scripts.
+/// scripts. Compiles them first, and blocks while it runs.
+///
+/// ```
+/// use rudder_customerio::mapping::{Mappings, Settings};
+/// use rudder_customerio::sink::test_mappings;
+///
+/// let report = test_mappings(&Mappings::built_in(), &Settings::default(), &[]);
+/// for (file, case, difference) in &report.failed {
+///     eprintln!("{file}: {case}\n{difference}");
+/// }
+/// assert!(report.passed > 0 && report.failed.is_empty() && report.diagnostics.is_empty());
+/// ```
 #[must_use]
 pub fn test_mappings(mappings: &Mappings, settings: &Settings, paths: &[&Path]) -> SuiteReport {
     run_suite(mappings, settings, paths, &check_root)
@@ -34,9 +45,25 @@ impl SinkHandle {
     ///
     /// The scripts' own tests are not run; see [`test_mappings`].
     ///
+    /// ```no_run
+    /// # use std::path::Path;
+    /// # use rudder_customerio::config::{Config, LoadMode};
+    /// # use rudder_customerio::mapping::Mappings;
+    /// # async fn example(handle: rudder_customerio::sink::SinkHandle) -> Result<(), Box<dyn std::error::Error>> {
+    /// let (config, _) = Config::load(Path::new("customerio.yaml"), LoadMode::Full)?;
+    /// let scripts = Mappings::read(Path::new("vrl"))?;
+    /// handle.reload(&config.filter, &config.consent, scripts, config.mapping.settings).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     ///
-    /// Diagnostics of the scripts. What was in force stays so.
+    /// Diagnostics of the scripts, or of consent rules that could take no effect. What was in force
+    /// stays so.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped before it answers, what was in force stays so.
     pub async fn reload(
         &self,
         filter: &FilterConfig,
@@ -44,6 +71,7 @@ impl SinkHandle {
         mappings: Mappings,
         settings: Settings,
     ) -> Result<(), Diagnostics> {
+        consent.check()?;
         let threads = self.mapping_threads();
         let compile = move || {
             let mapping = Arc::new(Mapping::load(&mappings, &settings)?);
@@ -62,7 +90,7 @@ impl SinkHandle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{BufferConfig, Config, LoadMode};
+    use crate::config::{BufferConfig, Config, ConsentRule, LoadMode};
     use crate::pipeline::tests::write_small_scripts;
     use crate::sink::{CustomerIoSink, EventBatch, Incoming, Origin};
 
@@ -112,5 +140,41 @@ mod tests {
         let reload = handle.reload(&before.filter, &before.consent, broken, settings);
         assert!(!reload.await.unwrap_err().is_empty());
         assert_eq!(waiting(&handle).await, 1, "the rules of the refused reload are not in force");
+    }
+
+    #[tokio::test]
+    async fn consent_rules_that_could_take_no_effect_are_refused() {
+        let rule = |provider: &str, consent: &str| ConsentRule {
+            provider: provider.to_owned(),
+            consents: vec![consent.to_owned()],
+            resolution_strategy: None,
+        };
+        let consent = |rules: &[ConsentRule]| ConsentConfig {
+            rules: rules.to_vec(),
+            ..ConsentConfig::default()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let builder = || {
+            let before = config("");
+            let builder = CustomerIoSink::builder(before.customerio.unwrap());
+            builder.buffer(BufferConfig::memory()).data_dir(dir.path())
+        };
+        let sink = builder().consent(consent(&[rule("custom", "ads")])).build().await.unwrap();
+        let (handle, filter) = (sink.handle(), config("").filter);
+
+        for (rules, key, code) in [
+            (vec![rule("custom", "ads"), rule("custom", "mail")], "rules[1]", "duplicate_rule"),
+            (vec![rule("custom", "")], "rules[0]", "empty_list"),
+            (vec![rule("", "ads")], "rules[0]", "empty_value"),
+        ] {
+            let consent = consent(&rules);
+            let (mappings, settings) = (Mappings::built_in(), Settings::default());
+            let reloaded = handle.reload(&filter, &consent, mappings, settings).await.unwrap_err();
+            let built = builder().consent(consent).build().await.unwrap_err();
+            assert_eq!(built, reloaded);
+            assert_eq!(built[0].code, code);
+            assert!(built.to_string().contains(key), "{built}");
+        }
+        assert_eq!(waiting(&handle).await, 0, "the first rule is in force still");
     }
 }

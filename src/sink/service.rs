@@ -26,6 +26,21 @@ use crate::source::{EventBatch, Receipt, Refused};
 ///
 /// **Error.** [`Refused::Closed`]; the batch was not taken.
 ///
+/// ```
+/// use std::future::poll_fn;
+///
+/// use rudder_customerio::sink::{EventBatch, Refused, SinkHandle};
+/// use tower_service::Service;
+///
+/// # async fn example(handle: SinkHandle) -> Result<(), Refused> {
+/// let mut service = handle;
+/// poll_fn(|cx| service.poll_ready(cx)).await?;
+/// let event = r#"{"type":"track","userId":"u-1","event":"Signed Up"}"#;
+/// let mut receipt = service.call(EventBatch::from(event)).await?;
+/// receipt.buffered().await?;
+/// # Ok(()) }
+/// ```
+///
 /// [`Builder::intake_bytes`]: super::Builder::intake_bytes
 impl Service<EventBatch> for SinkHandle {
     type Response = Receipt;

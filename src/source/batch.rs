@@ -46,7 +46,18 @@ pub struct Replay {
 }
 
 impl Incoming {
-    /// Makes an element that comes for the first time.
+    /// Makes an element that comes for the first time. With a [`Reason`] instead of a text it ends
+    /// as *malformed*, so that what could not be read is counted.
+    ///
+    /// ```
+    /// use rudder_customerio::outcome::{Reason, ReasonCode};
+    /// use rudder_customerio::sink::{EventBatch, Incoming};
+    ///
+    /// let mut batch = EventBatch::new();
+    /// let cut_off = Reason::new(ReasonCode::InvalidJson, "the line was cut off");
+    /// batch.push(Incoming::new(Err(cut_off), 0));
+    /// assert_eq!(batch.len(), 1);
+    /// ```
     #[must_use]
     pub fn new(json: Result<Bytes, Reason>, position: u64) -> Self {
         Self { json, position, replay: None }

@@ -39,7 +39,26 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// takes. SDKs give up a request after 30 s and send it again, so the answer has to come before.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Handle by which sources submit batches; cheap to clone.
+/// Handle by which sources submit batches and limit their own wait; cheap to clone.
+///
+/// For a program that answers requests, which must not hang until there is room:
+///
+/// ```
+/// # use std::time::Duration;
+/// # use rudder_customerio::sink::{EventBatch, Refused, SinkHandle};
+/// # async fn example(handle: SinkHandle, batch: EventBatch) -> (u16, Option<u64>) {
+/// let taken = handle.intake().submit(batch, Duration::from_secs(5)).await;
+/// let safe = match taken {
+///     Ok(mut receipt) => receipt.buffered().await,
+///     Err(refused) => Err(refused),
+/// };
+/// match safe {
+///     Ok(_) => (200, None),
+///     Err(Refused::Full(after)) => (503, Some(after.as_secs())),
+///     Err(_) => (503, None),
+/// }
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Intake {
     door: Arc<Door>,
@@ -56,20 +75,22 @@ struct Door {
     closing: Notify,
 }
 
-/// Why a batch was not taken. Nothing of it was counted or stored.
+/// Why a batch was not taken. Nothing of it was counted or stored, so its sender keeps it and may
+/// hand it in again. [`Receipt::buffered`] and [`Receipt::settled`] name one exception each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {
-    /// The pipeline is shutting down.
+    /// The pipeline is shutting down; it takes nothing any more.
     Closed,
     /// There is no room; try again after the duration.
     Full(Duration),
-    /// The buffer or the dead letters cannot store (disk full, writer failed).
+    /// The buffer or the dead letters cannot store (disk full, writer failed). It goes on by itself
+    /// once they can; [`SinkHandle::unavailable`](crate::sink::SinkHandle::unavailable) says why.
     Unavailable,
 }
 
 impl Refused {
-    /// Returns the label of the metric.
+    /// Returns the value of `error_type` in `component_errors_total`.
     #[must_use]
     pub fn label(&self) -> &'static str {
         match self {

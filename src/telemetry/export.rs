@@ -18,7 +18,8 @@ use crate::sink::SinkStats;
 /// `utilization` is a mean over at least this time, however often it is asked for.
 const UTILIZATION_WINDOW: Duration = Duration::from_secs(5);
 
-/// Sets the metrics that are read off the sink.
+/// Sets the metrics that are read off a sink. Keep one per sink: it remembers what `utilization` is
+/// measured from, and which scripts were in force.
 #[derive(Debug)]
 pub struct Exporter {
     seen: Mutex<Seen>,

@@ -14,7 +14,11 @@ enum Kind {
 
 macro_rules! metrics_table {
     ($($kind:ident $unit:ident $name:ident = $text:literal: $about:literal,)*) => {
-        $(#[doc = $about] pub const $name: &str = $text;)*
+        $(
+            #[doc = $about]
+            #[doc = concat!("\n\n", stringify!($kind), ", in ", stringify!($unit), ".")]
+            pub const $name: &str = $text;
+        )*
 
         const TABLE: &[(&str, Kind, Unit, &str)] =
             &[$(($text, Kind::$kind, Unit::$unit, $about),)*];
@@ -40,7 +44,7 @@ metrics_table! {
         "Answers of Customer.io by `status`.",
     Histogram Seconds HTTP_RTT = "http_client_rtt_seconds":
         "Time from a request to its answer.",
-    Gauge Percent UTILIZATION = "utilization":
+    Gauge Count UTILIZATION = "utilization":
         "Share of the time in which the mapping threads worked, from 0 to 1.",
     Counter Count EVENTS = "rudder_customerio_events_total":
         "Ended events by `outcome` and `reason`; each event ends once.",

@@ -1,4 +1,4 @@
-//! The recorder behind `/metrics`, for the binary.
+//! The recorder behind `/metrics`, for the binary and for programs without one of their own.
 
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
@@ -32,7 +32,8 @@ fn configured() -> Result<PrometheusBuilder, BuildError> {
     Ok(builder)
 }
 
-/// Installs the recorder for the whole process and describes every metric. Only the binary may.
+/// Installs the recorder for the whole process and describes every metric. Nothing in this
+/// crate calls it but the binary; a program that has a recorder keeps its own.
 ///
 /// # Errors
 ///

@@ -35,7 +35,7 @@ macro_rules! section {
         $(#[doc = $doc])*
         $(#[derive($($derive),*)])?
         $vis struct $name {
-            $( $(#[doc = $field_doc])* pub $field: $type, )*
+            $( $(#[doc = $field_doc])* #[doc = section!(@about $default)] pub $field: $type, )*
             $($( $(#[doc = $derived_doc])* pub $derived: $derived_type, )*)?
         }
 
@@ -115,6 +115,10 @@ macro_rules! section {
     };
     (@default required) => { None };
     (@default $text:literal) => { Some($text) };
+    (@about required) => { "" };
+    (@about "{}") => { "" };
+    (@about "null") => { "\n\nDefault: none." };
+    (@about $text:literal) => { concat!("\n\nDefault: `", $text, "`.") };
 }
 
 /// Declares a closed set of words: its enum, decoder, comparison, and schema.

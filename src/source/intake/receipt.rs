@@ -16,7 +16,9 @@ use crate::source::received::Received;
 
 /// How many events of a receipt ended in which way so far.
 ///
-/// `received` is the sum of all others.
+/// `received` is the sum of all others. Why events ended is told elsewhere: the reasons of all are
+/// counted in [`LedgerSnapshot`](crate::outcome::LedgerSnapshot), and each event that failed or was
+/// rejected stands in the dead letters with its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
