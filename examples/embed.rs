@@ -44,11 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let data_dir =
         std::env::var_os("DATA_DIR").map_or_else(|| temporary.path().to_owned(), PathBuf::from);
     let consent = ConsentConfig {
-        rules: vec![ConsentRule {
-            provider: "oneTrust".into(),
-            consents: vec!["C0004".into()],
-            resolution_strategy: None,
-        }],
+        rules: vec![ConsentRule::new("oneTrust", ["C0004"])],
         ..ConsentConfig::default()
     };
     let sink = CustomerIoSink::builder(customerio)

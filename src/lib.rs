@@ -18,11 +18,7 @@
 //!
 //! # async fn embed() -> Result<(), Box<dyn std::error::Error>> {
 //! // Without a rule, what people refused is not looked at.
-//! let rule = ConsentRule {
-//!     provider: "oneTrust".into(),
-//!     consents: vec!["C0004".into()],
-//!     resolution_strategy: None,
-//! };
+//! let rule = ConsentRule::new("oneTrust", ["C0004"]);
 //! let sink = CustomerIoSink::builder(CustomerIoConfig::new("site id", "API key"))
 //!     .consent(ConsentConfig { rules: vec![rule], ..ConsentConfig::default() })
 //!     .data_dir("data")

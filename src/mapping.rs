@@ -20,8 +20,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! [`test_mappings`](crate::sink::test_mappings) runs the scripts' own tests, and
-//! [`SinkHandle::reload`](crate::sink::SinkHandle::reload) changes scripts while a sink runs.
+//! [`test_mappings`](super::sink::test_mappings) runs the scripts' own tests, and
+//! [`SinkHandle::reload`](super::sink::SinkHandle::reload) changes scripts while a sink runs.
 
 // The only place that knows VRL's compiler. What a script returns is checked elsewhere; here it is
 // a value.

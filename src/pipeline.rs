@@ -5,20 +5,18 @@
 //!
 //! ```no_run
 //! use std::path::Path;
+//! use std::sync::Arc;
 //!
 //! use rudder_customerio::config::{Config, LoadMode};
 //! use rudder_customerio::pipeline::{Pipeline, Surroundings, stop};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let (config, _) = Config::load(Path::new("config.yaml"), LoadMode::Full)?;
-//! let pipeline = match Pipeline::start(config, Surroundings::default()).await {
-//!     Ok(pipeline) => pipeline,
-//!     Err(faults) => {
-//!         faults.iter().for_each(|fault| eprintln!("{fault}"));
-//!         return Err("it did not start".into());
-//!     }
-//! };
+//! let load = || Config::load(Path::new("config.yaml"), LoadMode::Full);
+//! let (config, _warnings) = load()?;
+//! let surroundings = Surroundings { reread: Some(Arc::new(load)), ..Surroundings::default() };
+//! let pipeline = Pipeline::start(config, surroundings).await?;
+//!
 //! let (stopper, stop) = stop::channel();
 //! tokio::spawn(async move {
 //!     if tokio::signal::ctrl_c().await.is_ok() {
@@ -53,7 +51,7 @@ use crate::admin::Admin;
 use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::delivery::Destination;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::mapping::Mappings;
 use crate::replay::Replays;
 use crate::sink::scripts::warn_about;
@@ -135,11 +133,8 @@ impl Pipeline {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub async fn start(
-        config: Config,
-        surroundings: Surroundings,
-    ) -> Result<Self, Vec<Diagnostic>> {
-        Self::start_with(config, surroundings, Substitutes::default()).await
+    pub async fn start(config: Config, surroundings: Surroundings) -> Result<Self, Diagnostics> {
+        Ok(Self::start_with(config, surroundings, Substitutes::default()).await?)
     }
 
     async fn start_with(

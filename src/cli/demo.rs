@@ -160,7 +160,7 @@ async fn start_pipeline(
         let surroundings = Surroundings { render, ..Surroundings::default() };
         match Pipeline::start(config.clone(), surroundings).await {
             Ok(pipeline) => return Ok((config, pipeline)),
-            Err(faults) => found = faults,
+            Err(faults) => found = Vec::from(faults),
         }
         if found.iter().any(|fault| fault.code != "listen") {
             break;

@@ -88,6 +88,30 @@ section! {
     }
 }
 
+impl ConsentRule {
+    /// Makes a rule without a strategy of its own: every id is needed, unless an event of another
+    /// provider than `custom` says that one is enough.
+    ///
+    /// ```
+    /// use rudder_customerio::config::{ConsentConfig, ConsentRule};
+    ///
+    /// let rule = ConsentRule::new("oneTrust", ["C0004"]);
+    /// let consent = ConsentConfig { rules: vec![rule], ..ConsentConfig::default() };
+    /// assert_eq!(consent.rules[0].consents, ["C0004"]);
+    /// ```
+    #[must_use]
+    pub fn new(
+        provider: impl Into<String>,
+        consents: impl IntoIterator<Item = impl Into<String>>,
+    ) -> Self {
+        Self {
+            provider: provider.into(),
+            consents: consents.into_iter().map(Into::into).collect(),
+            resolution_strategy: None,
+        }
+    }
+}
+
 choice! {
     /// How several consent ids combine.
     pub enum Strategy {

@@ -19,7 +19,7 @@ use self::candidate::{Candidate, Refused};
 use crate::admin::Reloaded;
 use crate::config::{Config, CustomerIoConfig, LogLevel};
 use crate::delivery::Tuning;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::filter::Filter;
 use crate::mapping::{Mapping, Mappings};
 use crate::sink::scripts::warn_about;
@@ -27,7 +27,7 @@ use crate::sink::{Rules, SinkHandle, on_mapping_stack};
 use crate::source::rudderstack::SourceConfigView;
 
 /// Reads the configuration again: what is checked and right, with its warnings, or every mistake.
-pub type Reread = Arc<dyn Fn() -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> + Send + Sync>;
+pub type Reread = Arc<dyn Fn() -> Result<(Config, Vec<Diagnostic>), Diagnostics> + Send + Sync>;
 
 /// Puts another level of messages in force.
 pub type SetLogLevel = Arc<dyn Fn(LogLevel) + Send + Sync>;

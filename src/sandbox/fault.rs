@@ -23,7 +23,16 @@ use serde::{Deserialize, Serialize};
 
 use super::options::Span;
 
-/// A fault rule.
+/// A fault rule, as JSON or in the short forms that the command `sandbox --help` lists.
+///
+/// ```
+/// use rudder_customerio::sandbox::Rule;
+///
+/// let outage: Rule = "503@after=3s,for=30s".parse()?;
+/// let one_person: Rule = r#"{"match":{"person":"u-1"},"do":{"status":400}}"#.parse()?;
+/// assert!(outage.when.lasting.is_some() && one_person.effect.status == Some(400));
+/// # Ok::<(), String>(())
+/// ```
 ///
 /// Reading one refuses unknown members, values that are out of range, and effects that exclude each
 /// other. A rule whose `do` is empty exempts its requests from the rules behind it.

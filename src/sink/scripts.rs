@@ -144,11 +144,7 @@ mod tests {
 
     #[tokio::test]
     async fn consent_rules_that_could_take_no_effect_are_refused() {
-        let rule = |provider: &str, consent: &str| ConsentRule {
-            provider: provider.to_owned(),
-            consents: vec![consent.to_owned()],
-            resolution_strategy: None,
-        };
+        let rule = |provider, consent| ConsentRule::new(provider, [consent]);
         let consent = |rules: &[ConsentRule]| ConsentConfig {
             rules: rules.to_vec(),
             ..ConsentConfig::default()

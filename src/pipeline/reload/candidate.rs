@@ -56,7 +56,8 @@ impl Candidate {
         let refused = |part| move |faults| Refused { part, faults };
         let (config, changes, warnings) = match reread {
             Some(reread) => {
-                let (read, warnings) = reread().map_err(refused(Part::Configuration))?;
+                let (read, warnings) =
+                    reread().map_err(Vec::from).map_err(refused(Part::Configuration))?;
                 if read.customerio.is_none() {
                     return Err(refused(Part::Configuration)(vec![missing_customerio()]));
                 }
