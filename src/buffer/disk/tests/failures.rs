@@ -8,6 +8,7 @@ use redb::{ReadableTable, StorageBackend};
 
 use super::*;
 use crate::buffer::disk::meta::Meta;
+use crate::buffer::disk::rewrite::Which;
 use crate::buffer::disk::store::Change;
 
 /// A disk whose writes are lost unless they are synced, and which fails when told to.
@@ -504,6 +505,19 @@ async fn a_kill_while_rows_are_written_again_on_a_full_disk_leaves_an_exact_ledg
     let ledger = buffer.all_lives().unwrap();
     assert_eq!((ledger.received, ledger.buffered, ledger.gap()), (10, 2, 0));
     assert_eq!(all_sequences(&buffer).await, [8, 9]);
+}
+
+#[tokio::test]
+async fn who_drops_the_buffer_does_not_wait_for_rows_to_be_written_again() {
+    let disk = Arc::new(Disk::default());
+    disk.open().append((0..10).map(event).collect()).await.unwrap();
+    let (shared, reader, mut writer) = halted(&disk);
+    assert_eq!(reader.read(10, u64::MAX).await.len(), 10);
+    shared.state().settle(&delivered(&[0, 1, 2, 3, 4, 5, 6, 7]));
+    shared.state().dropped = true;
+    writer.rescue().unwrap();
+    let rows = shared.state().take_rewrites(Which::All, 1);
+    assert_eq!(rows.len(), 1, "it is still to be written again");
 }
 
 #[tokio::test]

@@ -171,6 +171,10 @@ impl Writer {
     pub(in crate::buffer::disk) fn rescue(&mut self) -> Result<(), Failure> {
         while self.may_rewrite() {
             let mut state = self.shared.state();
+            if state.dropped {
+                // There may be gigabytes, and whoever drops the buffer waits.
+                break;
+            }
             let rewrites = state.take_rewrites(Which::All, RESCUE_BYTES);
             if rewrites.is_empty() {
                 break;
