@@ -194,8 +194,10 @@ impl DiskBuffer {
         }
         let shared = Arc::new(Shared::new(store, state, options.on_corruption));
         let mut writer = Writer::new(Arc::clone(&shared), meta);
-        if let Some(failure) = refusing.or_else(|| shared.store.reserve.ensure().err()) {
-            writer.begin_refusing(&failure);
+        if let Some(failure) = refusing {
+            writer.begin_refusing(&failure, false);
+        } else if let Err(failure) = shared.store.reserve.ensure() {
+            writer.begin_refusing(&failure, true);
         }
         let writer = std::thread::Builder::new()
             .name("buffer-writer".to_owned())

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
@@ -256,7 +257,8 @@ impl<R: Respond> Connection<R> {
                 _ = stop.wait_for(|stop| *stop), if !ending => true,
                 () = place.needed() => {
                     if !place.is_awaited() {
-                        break Ok(());
+                        // What is answered may not be sent yet: it leaves first.
+                        break connection.as_mut().now_or_never().unwrap_or(Ok(()));
                     }
                     true
                 }

@@ -19,16 +19,27 @@ const BYTES: u64 = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Reserve {
     file: Option<PathBuf>,
+    /// Stands for a disk without room for it.
+    #[cfg(test)]
+    pub(super) no_room: bool,
 }
 
 impl Reserve {
     /// Keeps the room in `file`; without one there is no reserve.
     pub(super) fn new(file: Option<PathBuf>) -> Self {
-        Self { file }
+        Self {
+            file,
+            #[cfg(test)]
+            no_room: false,
+        }
     }
 
     /// Writes the file unless it is there in full.
     pub(super) fn ensure(&self) -> Result<(), Failure> {
+        #[cfg(test)]
+        if self.no_room {
+            return Err(Failure::Full("no room".to_owned()));
+        }
         let Some(file) = &self.file else { return Ok(()) };
         if std::fs::metadata(file).is_ok_and(|found| found.len() == BYTES) {
             return Ok(());

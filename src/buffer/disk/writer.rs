@@ -62,6 +62,9 @@ pub(super) struct Writer {
     cautious: Option<Instant>,
     /// Size of the file after the empty buffer was opened again, and how often that did not cut it.
     uncut: (u64, u32),
+    /// What was stored when the file of a full disk was last made smaller in vain, and until when
+    /// that is not tried again with as much.
+    compacted: Option<(u64, Instant)>,
     pub(super) try_again: Duration,
 }
 
@@ -95,17 +98,19 @@ impl Writer {
             failed: None,
             cautious: None,
             uncut: (0, 0),
+            compacted: None,
             try_again: TRY_AGAIN,
         }
     }
 
-    /// Begins without taking events, since the disk has no room for the reserve.
-    pub(super) fn begin_refusing(&mut self, failure: &Failure) {
+    /// Begins without taking events, since the disk has no room for the reserve, or, if not
+    /// `writable`, for the database itself: then it is open for reading alone.
+    pub(super) fn begin_refusing(&mut self, failure: &Failure, writable: bool) {
         self.fail(failure, Pending::default(), Vec::new());
         let next = Instant::now() + self.try_again;
         let full = matches!(failure, Failure::Full(_));
         let forgotten = Vec::new();
-        self.failed = Some(Failed { unwritten: None, forgotten, next, writable: true, full });
+        self.failed = Some(Failed { unwritten: None, forgotten, next, writable, full });
     }
 
     /// Works until the buffer is dropped.

@@ -1,4 +1,4 @@
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
@@ -132,6 +132,32 @@ async fn bodies_that_never_end_make_place_for_whole_requests() {
     assert!(rest(good).await.ends_with("done"));
     for first in slow.drain(..5) {
         assert_eq!(rest(first).await, "");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_ready_leaves_before_its_connection_makes_place() {
+    for _ in 0..20 {
+        let limits = places(1);
+        let running = start(limits);
+        let stream = TokioIo::new(TcpStream::connect(running.address).await.unwrap());
+        let (mut client, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get("http://localhost/").body(Empty::<Bytes>::new()).unwrap();
+        let answer = tokio::spawn(client.send_request(request));
+        running.slow.asked.notified().await;
+        let go = Arc::new(Notify::new());
+        let gone = Arc::clone(&go);
+        tokio::spawn(async move {
+            gone.notified().await;
+            limits.places.dismiss();
+        });
+        tokio::task::yield_now().await;
+        // The request is done, then its connection is dismissed, then that sends.
+        running.slow.answer.notify_one();
+        go.notify_one();
+        assert_eq!(answer.await.unwrap().unwrap().status(), 200);
     }
 }
 

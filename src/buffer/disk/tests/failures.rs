@@ -7,6 +7,9 @@ use std::sync::{Mutex, PoisonError};
 use redb::{ReadableTable, StorageBackend};
 
 use super::*;
+use crate::buffer::disk::meta::Meta;
+use crate::buffer::disk::rewrite::Which;
+use crate::buffer::disk::store::Change;
 
 /// A disk whose writes are lost unless they are synced, and which fails when told to.
 #[derive(Debug, Default)]
@@ -433,7 +436,7 @@ async fn settlements_become_durable_while_the_reserve_alone_is_missing() {
     let shared = Arc::new(Shared::new(store, state, OnCorruption::Stop));
     let mut writer = Writer::new(Arc::clone(&shared), meta);
     writer.try_again = Duration::from_hours(1);
-    writer.begin_refusing(&shared.store.reserve.ensure().unwrap_err());
+    writer.begin_refusing(&shared.store.reserve.ensure().unwrap_err(), true);
     let writer = Some(std::thread::spawn(move || writer.run()));
     let line = Line::new(Arc::clone(&shared));
     let reader = Reader::new(Arc::clone(&shared));
@@ -444,6 +447,96 @@ async fn settlements_become_durable_while_the_reserve_alone_is_missing() {
     buffer.settle(&delivered(&[0]));
     disk.until_it_has(1).await;
     assert!(buffer.stats().unavailable.is_some());
+}
+
+#[tokio::test]
+async fn what_is_settled_before_a_full_disk_can_be_opened_is_written_once_it_can_be() {
+    let disk = Arc::new(Disk::default());
+    disk.open().append(vec![event(1), event(2)]).await.unwrap();
+    disk.fail(Failing::Writes, 0, u64::MAX);
+    let store = Store::new(PathBuf::from("/nowhere"), disk.factory(), Reserve::new(None));
+    let failure = store.open().unwrap_err();
+    let meta = store.open_view().unwrap();
+    let state = State::new(1 << 30, WhenFull::Wait, meta.clone());
+    let shared = Arc::new(Shared::new(store, state, OnCorruption::Stop));
+    let mut writer = Writer::new(Arc::clone(&shared), meta);
+    writer.try_again = Duration::from_millis(300);
+    writer.begin_refusing(&failure, false);
+    let writer = Some(std::thread::spawn(move || writer.run()));
+    let line = Line::new(Arc::clone(&shared));
+    let reader = Reader::new(Arc::clone(&shared));
+    let buffer = DiskBuffer { shared, line, reader, writer };
+
+    assert_eq!(sequences(&buffer, 9).await, [0, 1]);
+    buffer.settle(&delivered(&[0]));
+    buffer.flush().await;
+    disk.heal();
+    let works = tokio::time::timeout(Duration::from_secs(30), until_it_works(&buffer)).await;
+    assert!(works.is_ok(), "{:?}", buffer.stats().unavailable);
+    buffer.append(vec![event(3)]).await.unwrap();
+    drop(buffer);
+    let buffer = disk.open();
+    assert_eq!(buffer.all_lives().unwrap().gap(), 0);
+    assert_eq!(all_sequences(&buffer).await, [1, 2]);
+}
+
+/// A buffer on a full disk whose writer does nothing by itself.
+fn halted(disk: &Arc<Disk>) -> (Arc<Shared>, Reader, Writer) {
+    let mut reserve = Reserve::new(None);
+    reserve.no_room = true;
+    let store = Store::new(PathBuf::from("/nowhere"), disk.factory(), reserve);
+    let meta = store.open().unwrap();
+    let state = State::new(1 << 30, WhenFull::Wait, meta.clone());
+    let shared = Arc::new(Shared::new(store, state, OnCorruption::Stop));
+    let mut writer = Writer::new(Arc::clone(&shared), meta);
+    writer.begin_refusing(&shared.store.reserve.ensure().unwrap_err(), true);
+    (Arc::clone(&shared), Reader::new(shared), writer)
+}
+
+#[tokio::test]
+async fn a_kill_while_rows_are_written_again_on_a_full_disk_leaves_an_exact_ledger() {
+    let disk = Arc::new(Disk::default());
+    disk.open().append((0..10).map(event).collect()).await.unwrap();
+    let (shared, reader, mut writer) = halted(&disk);
+    assert_eq!(reader.read(10, u64::MAX).await.len(), 10);
+    shared.state().settle(&delivered(&[0, 1, 2, 3, 4, 5, 6, 7]));
+    writer.rescue().unwrap();
+    let buffer = disk.after_a_crash().open();
+    let ledger = buffer.all_lives().unwrap();
+    assert_eq!((ledger.received, ledger.buffered, ledger.gap()), (10, 2, 0));
+    assert_eq!(all_sequences(&buffer).await, [8, 9]);
+}
+
+#[tokio::test]
+async fn who_drops_the_buffer_does_not_wait_for_rows_to_be_written_again() {
+    let disk = Arc::new(Disk::default());
+    disk.open().append((0..10).map(event).collect()).await.unwrap();
+    let (shared, reader, mut writer) = halted(&disk);
+    assert_eq!(reader.read(10, u64::MAX).await.len(), 10);
+    shared.state().settle(&delivered(&[0, 1, 2, 3, 4, 5, 6, 7]));
+    shared.state().dropped = true;
+    writer.rescue().unwrap();
+    let rows = shared.state().take_rewrites(Which::All, 1);
+    assert_eq!(rows.len(), 1, "it is still to be written again");
+}
+
+#[tokio::test]
+async fn reading_goes_on_wherever_making_room_on_a_full_disk_fails() {
+    for after in 0..60 {
+        let disk = Arc::new(Disk::default());
+        disk.open().append((0..10).map(event).collect()).await.unwrap();
+        let (shared, reader, mut writer) = halted(&disk);
+        assert_eq!(reader.read(9, u64::MAX).await.len(), 9);
+        shared.state().settle(&delivered(&[0, 1, 2, 3, 4, 5, 6]));
+        disk.fail(Failing::Writes, after, 1);
+        writer.recover();
+        disk.heal();
+        assert!(shared.state().trouble.is_some());
+        // After an error redb reads nothing that is not in its cache. It refuses commits as well,
+        // which shows that without more rows than the cache holds.
+        let usable = shared.store.commit(&Change::default(), &Meta::default(), |_| ());
+        assert!(usable.is_ok(), "{after}: {usable:?}");
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Failure, Writer};
+use super::{CAUTION, Failure, Writer};
 use crate::buffer::disk::rewrite::Which;
 use crate::buffer::disk::state::{Bitmaps, Pending, Waiting};
 use crate::buffer::disk::store::Change;
@@ -60,7 +60,7 @@ impl Writer {
     }
 
     /// Opens the database again, and proves by a commit that it can be written.
-    pub(super) fn recover(&mut self) {
+    pub(in crate::buffer::disk) fn recover(&mut self) {
         let Some(failed) = &mut self.failed else { return };
         failed.next = Instant::now() + self.try_again;
         let opened = self.shared.store.open();
@@ -93,7 +93,7 @@ impl Writer {
                 self.rescue()?;
             }
             match self.shared.store.reserve.ensure() {
-                Err(Failure::Full(_)) if self.is_small() => {
+                Err(Failure::Full(_)) if self.may_compact() => {
                     // redb cuts free pages off at the end alone.
                     let compacted = self.shared.store.compact();
                     if compacted.is_err() {
@@ -107,6 +107,7 @@ impl Writer {
         match ready {
             Ok(()) => {
                 self.failed = None;
+                self.compacted = None;
                 self.shared.state().trouble = None;
                 self.shared.room.notify_one();
                 self.shared.news.notify_one();
@@ -116,6 +117,9 @@ impl Writer {
             Err(failure) if writable => {
                 self.note_full(&failure);
                 self.fail(&failure, Pending::default(), Vec::new());
+                if self.failed.as_ref().is_some_and(|failed| !failed.writable) {
+                    self.read_on();
+                }
             }
             Err(failure) => {
                 self.note_full(&failure);
@@ -123,17 +127,29 @@ impl Writer {
                     self.shared.store.reserve.release();
                 }
                 self.fail(&failure, pending, Vec::new());
-                // What is stored is delivered meanwhile, if it can be read at all.
-                if let Err(failure) = self.shared.store.open_view() {
-                    tracing::debug!(error = %failure, "The buffer cannot be read, either.");
-                }
+                self.read_on();
             }
         }
     }
 
-    fn is_small(&self) -> bool {
+    /// Lets what is stored be delivered until the next try, if it can be read at all.
+    fn read_on(&self) {
+        if let Err(failure) = self.shared.store.open_view() {
+            tracing::debug!(error = %failure, "The buffer cannot be read, either.");
+        }
+    }
+
+    /// Tells whether little enough is stored. What did not help is not done again at once, unless
+    /// less is stored by now: readers wait for it.
+    fn may_compact(&mut self) -> bool {
         let waste = self.shared.state().waste;
-        self.committed.bytes.saturating_add(waste) <= COMPACT_BYTES
+        let (stored, now) = (self.committed.bytes.saturating_add(waste), Instant::now());
+        let known = self.compacted.is_some_and(|(least, until)| stored >= least && now < until);
+        let may = stored <= COMPACT_BYTES && !known;
+        if may {
+            self.compacted = Some((stored, now + self.try_again * CAUTION));
+        }
+        may
     }
 
     /// Lets the next try begin with opening: after an error redb takes no more commits.
@@ -152,23 +168,38 @@ impl Writer {
     /// Writes every sparse row again while the disk is full: otherwise events that cannot be
     /// delivered for days would keep the room of their delivered neighbours, and with it the
     /// reserve.
-    fn rescue(&mut self) -> Result<(), Failure> {
+    pub(in crate::buffer::disk) fn rescue(&mut self) -> Result<(), Failure> {
         while self.may_rewrite() {
-            let rewrites = self.shared.state().take_rewrites(Which::All, RESCUE_BYTES);
+            let mut state = self.shared.state();
+            if state.dropped {
+                // There may be gigabytes, and whoever drops the buffer waits.
+                break;
+            }
+            let rewrites = state.take_rewrites(Which::All, RESCUE_BYTES);
             if rewrites.is_empty() {
                 break;
             }
+            // What these rows lose has to leave the totals in the same commit.
+            let (pending, settled) = state.take_pending();
+            drop(state);
             let (rewrites, rewritten) = self.thin(rewrites);
             let mut meta = self.committed.clone();
             meta.commit += 1;
-            let change = Change { rewritten, ..Change::default() };
+            meta.apply(&pending.delta);
+            let forgotten = pending.forgotten.clone();
+            let change = Change { rewritten, settled, forgotten, ..Change::default() };
             let written = self.shared.store.commit(&change, &meta, |_| ());
-            self.shared.state().rewrote(&rewrites, written.is_ok());
+            let mut state = self.shared.state();
+            state.rewrote(&rewrites, written.is_ok());
             if written.is_err() {
+                state.restore(pending);
+                drop(state);
                 self.be_cautious();
                 self.open_again();
                 return written;
             }
+            state.letters.show(&change.forgotten);
+            drop(state);
             self.committed = meta;
         }
         Ok(())
