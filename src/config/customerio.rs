@@ -154,7 +154,8 @@ section! {
         give_up_after: Duration as Period<1_000, 31_536_000_000> = "24h",
         /// HTTP statuses that are tried again: codes, `4xx`, or `5xx`.
         statuses: Vec<StatusPattern> as List<Status> = "[ 408, 421, 423, 425, 429, 5xx ]",
-        /// Reasons of single operations' errors that are tried again.
+        /// Reasons of single operations' errors that are tried again. Later operations of the same person
+        /// in that request have passed by then; with `ordering: strict` there are none.
         item_reasons: Vec<String> as List<Word> = "[]",
     }
     checked by back_off
