@@ -273,6 +273,7 @@ struct Book {
     recovered: u64,
     ended: BTreeMap<(OutcomeKind, Option<ReasonCode>), u64>,
     buffered: u64,
+    malformed_because: BTreeMap<ReasonCode, Box<str>>,
 }
 
 impl Ledger {
@@ -288,6 +289,14 @@ impl Ledger {
         for (key, n) in &tally.ended {
             *book.ended.entry(*key).or_default() += n;
         }
+        for (code, detail) in &tally.malformed_because {
+            book.malformed_because.insert(*code, detail.clone());
+        }
+    }
+
+    /// Returns what was wrong with a malformed element of late, by reason.
+    pub(crate) fn malformed_because(&self) -> BTreeMap<ReasonCode, Box<str>> {
+        self.lock().malformed_because.clone()
     }
 
     /// Enters events that the buffer already held when the process started.

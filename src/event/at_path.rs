@@ -38,7 +38,7 @@ pub fn at_path(raw: &Bytes, path: &[String]) -> Result<Bytes, Reason> {
 }
 
 /// Writes a path as the configuration has it.
-fn shown(path: &[String]) -> String {
+pub fn shown(path: &[String]) -> String {
     let bare =
         |segment: &str| segment.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '@'));
     let segments = path.iter().map(|segment| match bare(segment) {

@@ -1,7 +1,7 @@
 //! Tells the log, now and then, that events end badly: how many, and for which reasons.
 //!
 //! No message per event: a broken sender would flood the log. What an event was stands in its dead
-//! letter, never here.
+//! letter, never here. A malformed one leaves no letter, so what was wrong with one is told.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,8 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// How soon the first bad ending is told.
 const LOOK: Duration = Duration::from_secs(1);
 
-type Counts = BTreeMap<(OutcomeKind, Option<ReasonCode>), u64>;
+type Key = (OutcomeKind, Option<ReasonCode>);
+type Counts = BTreeMap<Key, u64>;
 
 /// The task that tells; it ends with this value.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ async fn watch(ledger: Arc<Ledger>) {
             let events: u64 = news.iter().map(|(_, n)| n).sum();
             tracing::warn!(
                 events,
-                reasons = in_words(&news),
+                reasons = in_words(&news, &ledger.malformed_because()),
                 "Events were malformed, failed, or were rejected; {}.",
                 where_they_are(&news)
             );
@@ -58,8 +59,9 @@ async fn watch(ledger: Arc<Ledger>) {
 }
 
 /// Tells where to look for them. Nothing is left of a damaged row for a dead letter.
-fn where_they_are(news: &[(String, u64)]) -> &'static str {
-    if news.iter().any(|(name, _)| name == "rejected/internal") {
+fn where_they_are(news: &[(Key, u64)]) -> &'static str {
+    let damaged = (OutcomeKind::Rejected, Some(ReasonCode::Internal));
+    if news.iter().any(|(key, _)| *key == damaged) {
         "failed and rejected ones are in the dead letters, except for those of a damaged row of the \
          buffer"
     } else {
@@ -67,25 +69,29 @@ fn where_they_are(news: &[(String, u64)]) -> &'static str {
     }
 }
 
-/// Bad endings that were not told yet, by `outcome/reason`.
-fn since(told: &Counts, now: &Counts) -> Vec<(String, u64)> {
+/// Bad endings that were not told yet.
+fn since(told: &Counts, now: &Counts) -> Vec<(Key, u64)> {
     let bad = [OutcomeKind::Malformed, OutcomeKind::Failed, OutcomeKind::Rejected];
-    let news = now.iter().filter(|((kind, _), _)| bad.contains(kind)).map(|(key, n)| {
-        let (kind, code) = key;
-        let name = format!("{kind}/{}", code.map_or("", ReasonCode::as_str));
-        (name, n - told.get(key).copied().unwrap_or(0).min(*n))
-    });
+    let news = now.iter().filter(|((kind, _), _)| bad.contains(kind));
+    let news = news.map(|(key, n)| (*key, n - told.get(key).copied().unwrap_or(0).min(*n)));
     news.filter(|(_, n)| *n > 0).collect()
 }
 
-fn in_words(news: &[(String, u64)]) -> String {
-    news.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
+/// Each by `outcome/reason` with its number, and an example of what made events malformed.
+fn in_words(news: &[(Key, u64)], because: &BTreeMap<ReasonCode, Box<str>>) -> String {
+    let words = news.iter().map(|((kind, code), n)| {
+        let reason = code.map_or("", ReasonCode::as_str);
+        let why = code.filter(|_| *kind == OutcomeKind::Malformed).and_then(|it| because.get(&it));
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("{}/{reason} {n}{why}", kind.as_str())
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Outcome, Tally};
+    use crate::outcome::{Outcome, Reason, Tally};
 
     #[test]
     fn only_bad_endings_that_were_not_told_yet_are_news() {
@@ -95,15 +101,22 @@ mod tests {
         tally.end(&Outcome::Withheld(ReasonCode::OnetrustDenied.into()));
         ledger.enter(&tally);
         let first = ledger.snapshot().ended;
-        assert_eq!(in_words(&since(&Counts::new(), &first)), "failed/script_error 1");
+        assert_eq!(
+            in_words(&since(&Counts::new(), &first), &BTreeMap::new()),
+            "failed/script_error 1"
+        );
         assert!(since(&first, &first).is_empty());
         let mut tally = Tally::default();
         tally.end(&Outcome::Failed(ReasonCode::ScriptError.into()));
-        tally.end(&Outcome::Malformed(ReasonCode::InvalidJson.into()));
+        for detail in ["nothing at `.message`", "another"] {
+            let reason = Reason::new(ReasonCode::NoEventAtPath, detail);
+            tally.end(&Outcome::Malformed(reason));
+        }
         ledger.enter(&tally);
         let second = ledger.snapshot().ended;
-        let words = in_words(&since(&first, &second));
-        assert_eq!(words, "malformed/invalid_json 1, failed/script_error 1");
+        let words = in_words(&since(&first, &second), &ledger.malformed_because());
+        let malformed = "malformed/no_event_at_path 2 (nothing at `.message`)";
+        assert_eq!(words, format!("{malformed}, failed/script_error 1"));
         assert!(!where_they_are(&since(&first, &second)).contains("except"));
         let mut tally = Tally::default();
         tally.end(&Outcome::Rejected(ReasonCode::Internal.into()));

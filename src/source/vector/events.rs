@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::json::{self, Kind, separate, write_member, write_text};
 use super::wire::{Broken, Fields};
+use crate::event::at_path::shown;
 use crate::event::decode::Reader;
 use crate::event::ids;
 use crate::outcome::{Reason, ReasonCode};
@@ -228,8 +229,8 @@ fn at_path(
         Some(Kind::Bytes(text)) => text_with_id(text, id, out),
         other => {
             let what = other.map_or("nothing", Kind::name);
-            let path = path.join(".");
-            let detail = format!("{what} at `.{path}`, where an object or JSON text is looked for");
+            let path = shown(path);
+            let detail = format!("{what} at `{path}`, where an object or JSON text is looked for");
             return Err(Reason::new(ReasonCode::NoEventAtPath, detail));
         }
     }

@@ -187,6 +187,10 @@ fn the_event_is_an_object_or_a_text_at_its_path() {
     assert_eq!(code, ReasonCode::NoEventAtPath);
     assert!(detail.starts_with("nothing at `.a.b`"), "{detail}");
     assert!(one(root(&bytes(b"{}")), Some(".a")).is_err());
+    let path = ["a.b".to_owned()];
+    let element = decode(&request(&[log(&[], None)]).into(), Some(&path)).unwrap().remove(0);
+    let detail = element.json.unwrap_err().detail.unwrap();
+    assert!(detail.starts_with("nothing at `.\"a.b\"`"), "{detail}");
 }
 
 #[test]
