@@ -146,7 +146,6 @@ struct Shared {
     dead_letters: Arc<DeadLetters>,
     /// Appender and delivery, which end after the intake only.
     stages: [AbortHandle; 2],
-    #[expect(dead_code, reason = "held for its drop")]
     notice: Notice,
 }
 
@@ -378,6 +377,7 @@ impl CustomerIoSink {
             // Its drop would wait for the same write.
             std::mem::forget(Arc::clone(&shared.buffer));
         }
+        shared.notice.tell();
         let (stats, durable) = (shared.buffer.stats(), shared.buffer.durable());
         // A ledger of all lives is kept where events should survive.
         let kept = durable || shared.buffer.all_lives().is_none();

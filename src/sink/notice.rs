@@ -4,7 +4,7 @@
 //! letter, never here. A malformed one leaves no letter, so what was wrong with one is told.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -21,39 +21,61 @@ type Counts = BTreeMap<Key, u64>;
 
 /// The task that tells; it ends with this value.
 #[derive(Debug)]
-pub(super) struct Notice(JoinHandle<()>);
+pub(super) struct Notice {
+    teller: Arc<Teller>,
+    task: JoinHandle<()>,
+}
 
 impl Notice {
     /// Starts the task on the current runtime.
     pub(super) fn start(ledger: Arc<Ledger>) -> Self {
-        Self(tokio::spawn(watch(ledger)))
+        let teller = Arc::new(Teller { ledger, told: Mutex::default() });
+        let task = tokio::spawn(watch(Arc::clone(&teller)));
+        Self { teller, task }
+    }
+
+    /// Tells at once what was not told yet: at the end nobody looks again.
+    pub(super) fn tell(&self) {
+        self.teller.tell();
     }
 }
 
 impl Drop for Notice {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
-async fn watch(ledger: Arc<Ledger>) {
-    let mut told = Counts::new();
-    loop {
-        let now = ledger.snapshot().ended;
+#[derive(Debug)]
+struct Teller {
+    ledger: Arc<Ledger>,
+    told: Mutex<Counts>,
+}
+
+impl Teller {
+    /// Returns whether there was something to tell.
+    fn tell(&self) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.ledger.snapshot().ended;
         let news = since(&told, &now);
-        let pause = if news.is_empty() {
-            LOOK
-        } else {
-            let events: u64 = news.iter().map(|(_, n)| n).sum();
-            tracing::warn!(
-                events,
-                reasons = in_words(&news, &ledger.malformed_because()),
-                "Events were malformed, failed, or were rejected; {}.",
-                where_they_are(&news)
-            );
-            told = now;
-            PERIOD
-        };
+        if news.is_empty() {
+            return false;
+        }
+        let events: u64 = news.iter().map(|(_, n)| n).sum();
+        tracing::warn!(
+            events,
+            reasons = in_words(&news, &self.ledger.malformed_because()),
+            "Events were malformed, failed, or were rejected; {}.",
+            where_they_are(&news)
+        );
+        *told = now;
+        true
+    }
+}
+
+async fn watch(teller: Arc<Teller>) {
+    loop {
+        let pause = if teller.tell() { PERIOD } else { LOOK };
         tokio::time::sleep(pause).await;
     }
 }

@@ -132,6 +132,12 @@ fn stdin_alone_ends_when_everything_is_settled() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(get(sandbox_address, "/_sandbox/people").text().contains("from-stdin"));
 
+    // It is told although the run ends before anybody looks for the first time.
+    let output =
+        run_with_input(&["run", "-c", &config.display().to_string()], b"{\"type\": \"track\"\n");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("malformed/invalid_json 1 (") && said.contains("at byte"), "{said}");
+
     let mixed = format!("{good}\n{}\n", json!({"type": "track", "userId": "no-name"}));
     let output = run_with_input(&["run", "-c", &config.display().to_string()], mixed.as_bytes());
     assert_eq!(
