@@ -148,10 +148,13 @@ fn store(dir: &Path, count: usize, one_person: bool) -> String {
     });
     let rate = count as f64 / begin.elapsed().as_secs_f64();
     let floor = std::fs::read_to_string(dir.join("floor-rate")).unwrap_or_default();
-    let ratio = floor.parse::<f64>().map_or(f64::NAN, |floor| rate / floor);
+    // The phases of one person stand in a folder of their own, without a floor.
+    let ratio = floor
+        .parse::<f64>()
+        .map_or(String::new(), |floor| format!(" = {:.2} of the floor", rate / floor));
     drop(buffer);
     let disk = events::size_of_folder(&dir.join("buffer")) >> 20;
-    format!("{rate:.0} events/s = {ratio:.2} of the floor; {disk} MB on disk")
+    format!("{rate:.0} events/s{ratio}; {disk} MB on disk")
 }
 
 /// Lets delivery look ahead as far as it will while Customer.io is away.
