@@ -4,6 +4,7 @@ pub mod line;
 pub mod lives;
 pub mod load;
 
+use self::lives::own_address;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -293,7 +294,8 @@ impl Stack {
 
     fn start_whole(source: &str, more: &str, sandbox_args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let (gateway, admin, sandbox) = (free_address(), free_address(), free_address());
+        // Thousands of connections of other tests take ports of 127.0.0.1.
+        let (gateway, admin, sandbox) = (own_address(), own_address(), own_address());
         let config = write_config(dir.path(), gateway, admin, &format!("http://{sandbox}"), more);
         // The sources end where `admin` begins.
         let text = fs::read_to_string(&config).expect("read the configuration");

@@ -35,7 +35,7 @@ pub struct Lives {
 
 /// Returns an address that stays free between two lives: no other socket of the machine takes a
 /// port of it by chance, as happens on 127.0.0.1 while the process is dead.
-fn own_address() -> SocketAddr {
+pub fn own_address() -> SocketAddr {
     static MADE: AtomicU32 = AtomicU32::new(0);
     let mut address = free_address();
     if cfg!(target_os = "linux") {
