@@ -92,9 +92,14 @@ fn batch(person: &str, numbers: std::ops::Range<u64>) -> EventBatch {
 }
 
 /// Sends batches of three until it is told to stop, each until it is taken; returns how many events
-/// were taken, and how often a batch was refused.
-async fn send(sink: SinkHandle, person: String, stop: Arc<AtomicBool>) -> (u64, u64) {
-    let (mut taken, mut refused) = (0, 0);
+/// were taken. How often a batch was refused is counted in `refusals`.
+async fn send(
+    sink: SinkHandle,
+    person: String,
+    stop: Arc<AtomicBool>,
+    refusals: Arc<AtomicU64>,
+) -> u64 {
+    let mut taken = 0;
     while !stop.load(Ordering::Relaxed) {
         loop {
             // As the gateway does it: a sender that has waited for long enough is refused.
@@ -108,13 +113,13 @@ async fn send(sink: SinkHandle, person: String, stop: Arc<AtomicBool>) -> (u64, 
             if answer.is_ok() {
                 break;
             }
-            refused += 1;
+            refusals.fetch_add(1, Ordering::Relaxed);
             sleep(Duration::from_millis(20)).await;
         }
         taken += 3;
         sleep(Duration::from_millis(2)).await;
     }
-    (taken, refused)
+    taken
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -158,14 +163,22 @@ async fn over_a_disk_that_fails_again_and_again_nothing_is_lost_doubled_or_reord
     let sink = builder.build().await.unwrap();
 
     let stop = Arc::new(AtomicBool::new(false));
-    let sender = |i| tokio::spawn(send(sink.handle(), format!("u-{i}"), Arc::clone(&stop)));
-    let senders: Vec<_> = (0..4).map(sender).collect();
+    let refusals: Vec<_> = (0..4).map(|_| Arc::<AtomicU64>::default()).collect();
+    let sender = |(i, refusals): (usize, &Arc<AtomicU64>)| {
+        let (stop, refusals) = (Arc::clone(&stop), Arc::clone(refusals));
+        tokio::spawn(send(sink.handle(), format!("u-{i}"), stop, refusals))
+    };
+    let senders: Vec<_> = refusals.iter().enumerate().map(sender).collect();
     for outage in 0..3 {
         sleep(Duration::from_millis(fastrand::u64(20..200))).await;
         disk.fails.store(true, Ordering::Relaxed);
         until("it fails", || buffer.stats().unavailable.is_some()).await;
         // Sometimes it heals before it is tried again, sometimes later.
         sleep(Duration::from_millis(600 * outage)).await;
+        if outage == 2 {
+            let refused = |count: &Arc<AtomicU64>| count.load(Ordering::Relaxed) > 0;
+            until("every sender was refused", || refusals.iter().all(refused)).await;
+        }
         disk.fails.store(false, Ordering::Relaxed);
         until("it works again", || buffer.stats().unavailable.is_none()).await;
     }
@@ -176,10 +189,10 @@ async fn over_a_disk_that_fails_again_and_again_nothing_is_lost_doubled_or_reord
     }
     let drained = sink.drain(Duration::from_secs(60)).await;
 
-    let total: u64 = sent.iter().map(|(taken, _)| taken).sum();
-    println!("{sent:?} events taken and batches refused, {:?} failures", disk.failures);
-    assert!(sent.iter().all(|(taken, refused)| *taken > 0 && *refused > 0), "{sent:?}");
-    for (i, (taken, _)) in sent.iter().enumerate() {
+    let total: u64 = sent.iter().sum();
+    println!("{sent:?} events taken, {refusals:?} batches refused, {:?} failures", disk.failures);
+    assert!(sent.iter().all(|taken| *taken > 0), "{sent:?}");
+    for (i, taken) in sent.iter().enumerate() {
         let person = sandbox.person(&Identifier::Id(format!("u-{i}"))).expect("the person exists");
         let numbers: Vec<_> = numbered(&person).into_iter().filter_map(|(n, _)| n).collect();
         assert_eq!(numbers, (1..=*taken).collect::<Vec<_>>(), "u-{i}");

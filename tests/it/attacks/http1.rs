@@ -138,7 +138,8 @@ fn shapes_that_two_readers_read_differently_are_no_way_to_smuggle() {
             let mut stream = connect(listener);
             let request = format!("{}{body}", head("Transfer-Encoding: chunked\r\n"));
             stream.write_all(request.as_bytes()).unwrap();
-            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            // It may be over by now.
+            drop(stream.shutdown(std::net::Shutdown::Write));
             let answers = rest(stream);
             assert!(!answers.contains("HTTP/1.1 200"), "{body}: {answers}");
         }

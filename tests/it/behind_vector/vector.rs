@@ -17,6 +17,7 @@ use tokio::time::{timeout, timeout_at};
 
 use super::sink::{Answer, Client, Encoded, Protocol};
 use super::wire::{Compression, Event, Path, parse_json};
+use crate::support::PATIENCE;
 
 /// Events that Vector's memory buffer holds.
 const BUFFER: usize = 500;
@@ -137,7 +138,7 @@ impl Vector {
     /// Ends the life as SIGKILL does: connections break, and what was not delivered is forgotten.
     pub fn kill(&mut self) {
         if let Some(life) = self.life.take() {
-            life.shutdown_timeout(Duration::from_secs(5));
+            life.shutdown_timeout(PATIENCE);
         }
     }
 

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -31,20 +30,6 @@ pub struct Lives {
     pub within: Vec<String>,
     run: Option<Running>,
     _runtime: Runtime,
-}
-
-/// Returns an address that stays free between two lives: no other socket of the machine takes a
-/// port of it by chance, as happens on 127.0.0.1 while the process is dead.
-pub fn own_address() -> SocketAddr {
-    static MADE: AtomicU32 = AtomicU32::new(0);
-    let mut address = free_address();
-    if cfg!(target_os = "linux") {
-        let made = MADE.fetch_add(1, Ordering::Relaxed);
-        let number = std::process::id().wrapping_mul(256).wrapping_add(made);
-        let [_, a, b, c] = number.to_be_bytes();
-        address.set_ip(Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254)).into());
-    }
-    address
 }
 
 /// Scripts that compile at once: what is tested here is what comes after them.
@@ -87,7 +72,7 @@ impl Lives {
             .expect("a runtime");
         let sandbox = runtime.block_on(sandbox.start()).expect("start the sandbox");
         write_scripts(&dir.path().join("vrl"));
-        let (gateway, admin) = (own_address(), own_address());
+        let (gateway, admin) = (free_address(), free_address());
         let mut config = json!({
             "data_dir": dir.path().join("data"),
             "sources": [{
@@ -184,8 +169,7 @@ impl Lives {
 
     /// Ends the life by two signals, without waiting for deliveries; nothing is lost by that.
     pub fn leave_at_once(&mut self) -> String {
-        self.run().signal("-TERM");
-        self.run().signal("-TERM");
+        self.run().stop_at_once();
         let (code, said) = self.wait();
         assert_eq!(code.code(), Some(0), "{said}");
         said
