@@ -271,7 +271,7 @@ mod tests {
         let look = File::open(dir.path().join(FILE)).unwrap();
         look.try_lock_shared().unwrap();
         let locked = std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| DataDir::lock(dir.path()).is_ok());
+            let waiting = scope.spawn(|| (0..20).any(|_| DataDir::lock(dir.path()).is_ok()));
             while !waiting.is_finished() {
                 sleep(PAUSE);
                 look.unlock().unwrap();

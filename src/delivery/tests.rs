@@ -38,8 +38,8 @@ pub(super) fn config() -> CustomerIoConfig {
             max_items: 1000,
             linger: Duration::from_millis(1),
         },
-        connect_timeout: Duration::from_secs(5),
-        timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(60),
+        timeout: Duration::from_secs(60),
         retry: RetryConfig {
             initial: Duration::from_millis(1),
             max: Duration::from_millis(8),
@@ -53,6 +53,9 @@ pub(super) fn config() -> CustomerIoConfig {
         },
     }
 }
+
+/// How long a test waits for something that must happen; a limit, not a measure.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) fn pace() -> Pace {
     Pace {
@@ -243,7 +246,7 @@ impl World {
 
     async fn finish(&self, task: tokio::task::JoinHandle<()>) {
         self.buffer.close();
-        tokio::time::timeout(Duration::from_secs(30), task).await.expect("it ends").unwrap();
+        tokio::time::timeout(PATIENCE, task).await.expect("it ends").unwrap();
         assert_eq!(self.buffer.stats().events, 0, "everything is settled");
     }
 
@@ -282,7 +285,7 @@ async fn until(mut condition: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), wait).await.expect("it comes true");
+    tokio::time::timeout(PATIENCE, wait).await.expect("it comes true");
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ impl Mapper {
             runtime.resolve_with_control(&mut target, program, zone, &mut control)
         });
         let ended = catch_unwind(run);
-        watched.end();
+        watched.end(mark);
         let ended = match ended {
             Ok(ended) => ended,
             Err(_) => {

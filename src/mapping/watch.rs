@@ -3,26 +3,29 @@
 //! A step may be as large as the values that a script has built up: `s = s + s` forty times is few
 //! steps and more memory than there is. One thread looks at all runs from time to time, and
 //! condemns those that take longer than any sensible script; the run sees that at its next step.
-//! It costs a run one look at the clock, and a step one read of a number.
+//! It costs a run one number, and a step one read of a number. Looks are counted, and not the time: a
+//! machine that stands still does not look either, so that it costs no event.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How long one run may take. An ordinary one takes microseconds; a machine that stands still for
-/// so long in the middle of one costs that event, which then is a dead letter.
-const LIMIT: Duration = Duration::from_secs(1);
 /// How often the runs are looked at.
 const PERIOD: Duration = Duration::from_millis(100);
+/// How many looks may see one run, which is about a second. An ordinary one takes microseconds.
+const MOST_LOOKS: u64 = 10;
 
-/// One worker's run as the watching thread sees it.
+/// One worker's runs as the watching thread sees them.
 #[derive(Debug, Default)]
 pub(super) struct Watched {
-    /// When the run began, in nanoseconds of the process's clock; 0 between runs.
-    began: AtomicU64,
-    /// The beginning of the run that has to end.
+    /// Beginnings and ends so far: odd during a run, which it marks.
+    run: AtomicU64,
+    /// The run that has to end.
     condemned: AtomicU64,
+    /// The run that the last look saw, and how many looks saw it; of the watching thread alone.
+    seen: AtomicU64,
+    looks: AtomicU64,
 }
 
 impl Watched {
@@ -36,8 +39,8 @@ impl Watched {
 
     /// Begins a run and returns its mark.
     pub(super) fn begin(&self) -> u64 {
-        let mark = clock();
-        self.began.store(mark, Ordering::Relaxed);
+        let mark = self.run.load(Ordering::Relaxed) + 1;
+        self.run.store(mark, Ordering::Relaxed);
         mark
     }
 
@@ -46,15 +49,19 @@ impl Watched {
         self.condemned.load(Ordering::Relaxed) == mark
     }
 
-    /// Ends the run.
-    pub(super) fn end(&self) {
-        self.began.store(0, Ordering::Relaxed);
+    /// Ends the run with this mark.
+    pub(super) fn end(&self, mark: u64) {
+        self.run.store(mark + 1, Ordering::Relaxed);
     }
 
-    fn look(&self, now: u64) {
-        let began = self.began.load(Ordering::Relaxed);
-        if began != 0 && u128::from(now.saturating_sub(began)) > LIMIT.as_nanos() {
-            self.condemned.store(began, Ordering::Relaxed);
+    fn look(&self) {
+        let run = self.run.load(Ordering::Relaxed);
+        if self.seen.swap(run, Ordering::Relaxed) != run {
+            self.looks.store(0, Ordering::Relaxed);
+        }
+        let before = self.looks.fetch_add(1, Ordering::Relaxed);
+        if run % 2 == 1 && before >= MOST_LOOKS {
+            self.condemned.store(run, Ordering::Relaxed);
         }
     }
 }
@@ -66,11 +73,10 @@ fn runs() -> &'static Mutex<Vec<Weak<Watched>>> {
         let watch = || {
             loop {
                 thread::sleep(PERIOD);
-                let now = clock();
                 let mut all = runs().lock().unwrap_or_else(PoisonError::into_inner);
                 all.retain(|watched| {
                     watched.upgrade().is_some_and(|w| {
-                        w.look(now);
+                        w.look();
                         true
                     })
                 });
@@ -83,37 +89,36 @@ fn runs() -> &'static Mutex<Vec<Weak<Watched>>> {
     })
 }
 
-/// Nanoseconds since the first look at the clock; never 0.
-fn clock() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let elapsed = START.get_or_init(Instant::now).elapsed().as_nanos();
-    u64::try_from(elapsed).unwrap_or(u64::MAX).max(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_a_run_that_takes_too_long_is_condemned_and_the_next_one_is_not() {
+    fn only_a_run_that_is_seen_too_often_is_condemned_and_the_next_one_is_not() {
         let watched = Watched::default();
         let mark = watched.begin();
-        watched.look(mark + 1);
+        (0..MOST_LOOKS).for_each(|_| watched.look());
         assert!(!watched.is_over(mark));
-        watched.look(mark + 2_000_000_000);
+        watched.look();
         assert!(watched.is_over(mark));
-        watched.end();
+        watched.end(mark);
         let next = watched.begin();
-        watched.look(next + 1);
+        watched.look();
         assert!(!watched.is_over(next));
     }
 
     #[test]
-    fn between_runs_nobody_is_condemned() {
+    fn short_runs_and_what_is_between_them_are_not_condemned() {
         let watched = Watched::default();
+        for _ in 0..2 * MOST_LOOKS {
+            let mark = watched.begin();
+            watched.look();
+            assert!(!watched.is_over(mark));
+            watched.end(mark);
+        }
+        (0..2 * MOST_LOOKS).for_each(|_| watched.look());
         let mark = watched.begin();
-        watched.end();
-        watched.look(mark + 2_000_000_000);
+        watched.look();
         assert!(!watched.is_over(mark));
     }
 }

@@ -254,9 +254,7 @@ fn what_is_broken_or_too_large_is_refused_and_memory_stays_bounded() {
     assert!(pipeline.peak_memory() < 250, "{} MiB", pipeline.peak_memory());
     let errors = get(pipeline.stack.admin, "/metrics").text();
     assert!(errors.contains(r#"error_type="too_large""#), "{errors}");
-    eventually("the log tells", || {
-        pipeline.stack.run.said().contains("Request refused for good")
-    });
+    eventually("the log tells", || pipeline.stack.run.said().contains("Request refused for good"));
 }
 
 #[test]

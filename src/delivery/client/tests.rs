@@ -1,6 +1,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Response;
 use http_body_util::Full;
@@ -156,9 +157,10 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn nobody_there_means_that_nothing_was_sent() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // Whoever holds the port and does not listen keeps others from doing so.
+    let holder = tokio::net::TcpSocket::new_v4().unwrap();
+    holder.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = holder.local_addr().unwrap();
     assert_eq!(
         client(address).send(bodies(&["1"]), 0).await,
         Reply::Retry { after: None, why: "network", unknown: false }
@@ -192,16 +194,26 @@ async fn a_connection_that_closes_after_the_request_leaves_it_unknown() {
 
 #[tokio::test]
 async fn a_server_that_hangs_leaves_the_batch_unknown() {
-    let address = raw(|_, mut stream| async move {
-        read_request(&mut stream).await;
-        std::future::pending::<()>().await;
+    let was_sent = Arc::new(AtomicBool::new(false));
+    let read = Arc::clone(&was_sent);
+    let address = raw(move |_, mut stream| {
+        let read = Arc::clone(&read);
+        async move {
+            read.store(read_request(&mut stream).await.ends_with("]}"), Ordering::SeqCst);
+            std::future::pending::<()>().await;
+        }
     })
     .await;
-    let config = CustomerIoConfig { timeout: Duration::from_millis(50), ..config_for(address) };
-    assert_eq!(
-        Client::new(&config).unwrap().send(bodies(&["1"]), 0).await,
-        Reply::Retry { after: None, why: "timeout", unknown: true }
-    );
+    // Until there was time to send it.
+    for timeout in [50, 1_000, 20_000].map(Duration::from_millis) {
+        let config = CustomerIoConfig { timeout, ..config_for(address) };
+        let reply = Client::new(&config).unwrap().send(bodies(&["1"]), 0).await;
+        if was_sent.load(Ordering::SeqCst) {
+            assert_eq!(reply, Reply::Retry { after: None, why: "timeout", unknown: true });
+            return;
+        }
+    }
+    panic!("nothing was sent");
 }
 
 #[tokio::test]

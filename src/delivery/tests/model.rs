@@ -593,7 +593,7 @@ async fn watch(plan: Plan) -> Result<(), TestCaseError> {
             None => (&mut task).await,
         }
     };
-    let end = tokio::time::timeout(Duration::from_secs(30), end).await;
+    let end = tokio::time::timeout(super::PATIENCE, end).await;
     prop_assert!(end.is_ok(), "somebody starves: {:?}", model.world.lock().unwrap());
     end.unwrap().unwrap();
     let world = model.world.lock().unwrap();

@@ -16,7 +16,8 @@ use crate::sandbox::{RunningSandbox, Sandbox};
 
 pub(super) const BATCH: &str =
     r#"{"batch":[{"type":"person","action":"identify","identifiers":{"id":"u-1"}}]}"#;
-pub(super) const SOON: Duration = Duration::from_secs(5);
+/// How long a test waits for something that must happen; a limit, not a measure.
+pub(super) const SOON: Duration = Duration::from_secs(60);
 
 pub(super) async fn sandbox(rules: Value) -> RunningSandbox {
     let rules: Vec<_> = serde_json::from_value(rules).unwrap();
@@ -176,6 +177,9 @@ async fn latency_comes_before_or_after_the_request_is_applied() {
         let sandbox = sandbox(rule).await;
         let mut stream = connect(&sandbox).await;
         send(&mut stream).await;
+        while sandbox.people().len() < people {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         let read = timeout(Duration::from_millis(100), stream.read(&mut [0; 10])).await;
         assert!(read.is_err(), "answered too early");
         assert_eq!(sandbox.people().len(), people, "after: {after}");

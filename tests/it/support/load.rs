@@ -99,12 +99,7 @@ impl Load {
 }
 
 impl Client {
-    fn send_until(
-        mut self,
-        stop: &AtomicBool,
-        answered: &AtomicU64,
-        gateway: SocketAddr,
-    ) -> Sent {
+    fn send_until(mut self, stop: &AtomicBool, answered: &AtomicU64, gateway: SocketAddr) -> Sent {
         let mut line = Line::to(gateway);
         while !stop.load(Ordering::Relaxed) {
             let batch: Vec<_> = (0..self.random.u64(1..=10)).map(|_| self.next_event()).collect();
