@@ -59,6 +59,9 @@ struct Scenario {
     /// Lines of the file; the clients of the HTTP input send half as many.
     lines: usize,
     span: Duration,
+    /// How long Vector waits for an answer. What it has given up may still be on its way here, and
+    /// come after what follows: no less than it takes, unless answers are to be missed.
+    timeout: Duration,
     padding: usize,
     max_events: usize,
     built_in_mapping: bool,
@@ -90,6 +93,7 @@ impl Default for Scenario {
             times: 0,
             lines: 600,
             span: Duration::from_millis(700),
+            timeout: Duration::from_secs(30),
             padding: 0,
             max_events: 60,
             built_in_mapping: false,
@@ -129,6 +133,7 @@ impl Run {
             compression: scenario.compression,
             adaptive: scenario.adaptive,
             second: SECOND,
+            timeout: scenario.timeout,
             max_events: scenario.max_events,
             only_json: scenario.only_json,
         };
@@ -373,7 +378,8 @@ fn while_customer_io_is_away_for_longer_than_vector_waits_for_an_answer() {
         {"when": {"after": "50ms", "for": "1700ms"}, "do": {"status": 503}},
         {"do": {"latency": "2ms"}},
     ]);
-    run_each(&Scenario { faults, expected: AWAY, lines: 300, ..Scenario::default() });
+    let timeout = 60 * SECOND;
+    run_each(&Scenario { faults, expected: AWAY, lines: 300, timeout, ..Scenario::default() });
 }
 
 #[test]
@@ -387,6 +393,7 @@ fn while_the_buffer_is_full() {
             protocol,
             config: json!({"buffer": {"max_size": "1 MiB", "when_full": when_full}}),
             padding: 3_000,
+            timeout: 60 * SECOND,
             expected: &["Delivery is paused."],
             ..Scenario::default()
         };

@@ -35,6 +35,8 @@ pub struct Settings {
     /// `request.concurrency`: 1, or adaptive.
     pub adaptive: bool,
     pub second: Duration,
+    /// `request.timeout_secs`: how long an attempt waits for its answer.
+    pub timeout: Duration,
     /// Batches hold up to so many events; how many, is left to chance.
     pub max_events: usize,
     /// Whether a transform leaves only the JSON, without the time of reading.
@@ -350,7 +352,8 @@ impl Sending {
         loop {
             figures.attempts.fetch_add(1, SeqCst);
             figures.copies.fetch_add(self.acks.len() as u64, SeqCst);
-            let answer = timeout(60 * second, self.client.send(&self.request)).await;
+            let answer =
+                timeout(self.shared.settings.timeout, self.client.send(&self.request)).await;
             match answer.unwrap_or_else(|_| Answer::Retry("timeout".to_owned())) {
                 Answer::Delivered => break,
                 Answer::Dropped(text) => {
