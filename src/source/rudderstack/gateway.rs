@@ -254,7 +254,9 @@ impl<S: Submit> Gateway<S> {
         drop(held);
         tokio::select! {
             biased;
-            ended = acknowledged => drop(ended?),
+            ended = acknowledged => {
+                ended?;
+            }
             () = server::hurried(head), if self.ack == Ack::Delivered => {
                 return Err(NotDelivered.into());
             }
@@ -302,24 +304,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::source::Refused;
     use crate::source::rudderstack::source_config;
-    use crate::source::submit::Acknowledged;
-
-    #[derive(Clone, Debug)]
-    struct Nobody;
-
-    impl Submit for Nobody {
-        async fn submit(
-            &self,
-            _: EventBatch,
-            _: &'static str,
-            _: Duration,
-            _: Ack,
-        ) -> Result<Acknowledged, Refused> {
-            panic!("nothing may be submitted");
-        }
-    }
+    use crate::source::submit::recorder::Recorder;
 
     #[tokio::test]
     async fn requests_beyond_the_bound_are_refused_and_probes_are_not() {
@@ -331,8 +317,9 @@ mod tests {
             trusted_proxies: vec![],
             tls: None,
         };
-        let gateway =
-            Gateway::new(&config, source_config::tests::view(), Arc::new(|| true), Nobody);
+        let recorder = Recorder::new(TYPE, Duration::ZERO);
+        let view = source_config::tests::view();
+        let gateway = Gateway::new(&config, view, Arc::new(|| true), recorder.clone());
         let peer = "127.0.0.1".parse().unwrap();
         let ask = || Request::post("/v1/track").body(Full::new(Bytes::from_static(b"{}"))).unwrap();
         assert_eq!(gateway.answer(ask(), peer).await.status(), 401);
@@ -344,5 +331,6 @@ mod tests {
             let request = Request::get(path).body(Full::new(Bytes::new())).unwrap();
             assert_eq!(gateway.answer(request, peer).await.status(), 200, "{path}");
         }
+        assert!(recorder.batches.lock().unwrap().is_empty());
     }
 }

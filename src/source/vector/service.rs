@@ -267,22 +267,7 @@ mod tests {
     use http_body_util::Full;
 
     use super::*;
-    use crate::source::Refused;
-
-    #[derive(Clone)]
-    struct Nobody;
-
-    impl Submit for Nobody {
-        async fn submit(
-            &self,
-            _: EventBatch,
-            _: &'static str,
-            _: Duration,
-            _: Ack,
-        ) -> Result<Acknowledged, Refused> {
-            panic!("nothing may be submitted");
-        }
-    }
+    use crate::source::submit::recorder::Recorder;
 
     #[tokio::test]
     async fn requests_beyond_the_bound_may_come_again_and_health_is_told() {
@@ -293,8 +278,9 @@ mod tests {
             max_body: 1000,
             tls: None,
         };
-        let mut service = Service::new(&config, Arc::new(|| true), Nobody);
-        let ask = async |service: &Service<Nobody>, path: &str| {
+        let recorder = Recorder::new(TYPE, WAIT_FOR_ROOM);
+        let mut service = Service::new(&config, Arc::new(|| true), recorder.clone());
+        let ask = async |service: &Service<Recorder>, path: &str| {
             let request = Request::post(path)
                 .version(Version::HTTP_2)
                 .header(CONTENT_TYPE, "application/grpc")
@@ -307,5 +293,6 @@ mod tests {
         assert_eq!(ask(&service, push).await.headers()["grpc-status"], "14");
         let health = ask(&service, "/vector.Vector/HealthCheck").await;
         assert!(health.headers().get("grpc-status").is_none());
+        assert!(recorder.batches.lock().unwrap().is_empty());
     }
 }
