@@ -1,4 +1,4 @@
-//! The folder of dead letters: names, rotation, bounds, durability.
+//! Writing dead letters: rotation, bounds, durability.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Utc};
 
 use super::super::metering;
+use super::folder::{self, list, named, place};
 use super::marks;
 use crate::config::{DeadLettersConfig, DeadLettersFull};
 
@@ -47,7 +48,7 @@ impl Files {
     pub fn open(dir: PathBuf, config: &DeadLettersConfig) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| named(&dir, &e))?;
         if let Some(parent) = dir.parent() {
-            sync_folder(parent)?;
+            folder::sync(parent)?;
         }
         // A folder that cannot be written shows now, not at the first letter.
         let probe = dir.join(format!(".writable-{}", std::process::id()));
@@ -182,7 +183,7 @@ impl Files {
             match OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path) {
                 Ok(file) => {
                     // The name must be durable, too.
-                    if let Err(error) = sync_folder(&self.dir) {
+                    if let Err(error) = folder::sync(&self.dir) {
                         // It is empty; if it stays, it does no harm.
                         fs::remove_file(&path).ok();
                         return Err(error);
@@ -330,48 +331,6 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Lists the files of a folder in order, with their sizes; a folder that is not there is empty.
-pub fn list(dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(named(dir, &error)),
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        let Some(place) = place(&path) else { continue };
-        match fs::metadata(&path) {
-            Ok(file) if file.is_file() => files.push((place, path, file.len())),
-            // Removed meanwhile, or no file.
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(named(&path, &error)),
-        }
-    }
-    files.sort();
-    Ok(files.into_iter().map(|(_, path, size)| (path, size)).collect())
-}
-
-/// Makes names in a folder durable.
-pub fn sync_folder(dir: &Path) -> io::Result<()> {
-    // The parent of a relative name alone is empty.
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| named(dir, &e))
-}
-
 fn date(now: DateTime<Utc>) -> String {
     now.format("%Y-%m-%d").to_string()
-}
-
-/// Reads date and number from a file's name; files of other names are left alone.
-fn place(path: &Path) -> Option<(String, u64)> {
-    let stem = path.file_name()?.to_str()?.strip_suffix(".ndjson")?;
-    let (date, n) = stem.rsplit_once('-')?;
-    let valid = chrono::NaiveDate::parse_from_str(date, "%Y-%m-%d").is_ok();
-    valid.then(|| Some((date.to_owned(), n.parse().ok()?)))?
-}
-
-pub fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

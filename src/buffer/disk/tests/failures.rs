@@ -781,7 +781,7 @@ fn tamper(dir: &TempDir, change: impl FnOnce(&redb::WriteTransaction)) {
 
 pub(super) fn damage_row(dir: &TempDir, first: u64) {
     tamper(dir, |write| {
-        let mut rows = write.open_table(store::ROWS).unwrap();
+        let mut rows = write.open_table(tables::ROWS).unwrap();
         let mut row = rows.get(first).unwrap().unwrap().value().to_vec();
         *row.last_mut().unwrap() ^= 1;
         rows.insert(first, &*row).unwrap();
