@@ -1,7 +1,8 @@
 //! The JSON grammar (RFC 8259) over a text that is known to be UTF-8.
 //!
-//! Two ways over a value: [`Reader::build`] makes a [`Value`](vrl::value::Value) of what is needed, with strings as
-//! slices of the text; [`Reader::skip`] only checks the syntax. Both accept exactly the same texts.
+//! Two ways over a value: [`Reader::build`] makes a [`Value`](vrl::value::Value) of what is needed,
+//! with strings as slices of the text; [`Reader::skip`] only checks the syntax. Both accept exactly
+//! the same texts.
 //! Building recurses at most [`MAX_DEPTH`] levels; skipping does not recurse, so that no input can
 //! exhaust the stack, and what stands behind something too deep is still checked.
 
