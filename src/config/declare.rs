@@ -13,7 +13,7 @@ mod macros;
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::load::LoadMode;
+use super::load_mode::LoadMode;
 use super::tree::{Data, Node};
 use super::yaml;
 
