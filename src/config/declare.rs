@@ -53,6 +53,12 @@ pub(super) fn from_default<T, F: Form<T>>(text: &str) -> Option<T> {
     F::decode(&node, &mut Context::new("default", LoadMode::WithoutSecrets, &|_| None))
 }
 
+/// Reads a section whose text is constant.
+#[expect(clippy::expect_used, reason = "declared defaults are constant, and a test reads them")]
+pub(super) fn constant<T: Section>(text: &'static str) -> T {
+    from_default::<T, Sect>(text).expect("declared defaults are valid")
+}
+
 /// A value that is a [`Section`]; nothing at all stands for all defaults.
 pub(super) struct Sect;
 
