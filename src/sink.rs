@@ -8,12 +8,12 @@
 // The life of a sink: made, started, used, drained.
 mod builder;
 mod drain;
+mod enter;
 mod handle;
 pub(crate) mod parts;
 mod service;
 mod start;
 mod stats;
-mod submit;
 
 // From the intake to the buffer.
 mod append;

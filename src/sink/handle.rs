@@ -10,9 +10,10 @@ use tokio::task::AbortHandle;
 use super::Rules;
 use super::account::Account;
 use super::notice::Notice;
+use super::stats::{SinkStats, with_damage};
 use super::trouble::Trouble;
 use super::workers::Busy;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, BufferStats};
 use crate::data_dir::DataDir;
 use crate::delivery::DeliveryHandle;
 #[cfg(feature = "pipeline")]
@@ -132,5 +133,43 @@ impl SinkHandle {
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.shared.buffer.durable()
+    }
+
+    /// Returns why new events cannot be accepted; empty when they can.
+    #[must_use]
+    pub fn unavailable(&self) -> Vec<String> {
+        self.unavailable_with(&self.shared.buffer.stats())
+    }
+
+    fn unavailable_with(&self, buffer: &BufferStats) -> Vec<String> {
+        let shared = &*self.shared;
+        let closing = shared.intake.is_closed();
+        let broken = !closing && shared.stages.iter().any(AbortHandle::is_finished);
+        let reasons = [
+            closing.then(|| "shutting down".to_owned()),
+            buffer.unavailable.clone(),
+            shared.trouble.recent(),
+            broken.then(|| "a stage has ended unexpectedly; restart the process".to_owned()),
+        ];
+        reasons.into_iter().flatten().collect()
+    }
+
+    /// Returns what metrics and endpoints show.
+    #[must_use]
+    pub fn stats(&self) -> SinkStats {
+        let shared = &*self.shared;
+        let buffer = shared.buffer.stats();
+        let damaged = buffer.damaged;
+        SinkStats {
+            ledger: shared.ledger.snapshot(),
+            all_lives: shared.buffer.all_lives(),
+            unavailable: self.unavailable_with(&buffer),
+            buffer,
+            delivery: with_damage(shared.delivery.status(), damaged),
+            mapping_worked: shared.busy.total(),
+            mapping_threads: shared.threads,
+            script_hash: Arc::from(shared.rules.load().mapping.hash()),
+            scripts_loaded_at: **shared.loaded_at.load(),
+        }
     }
 }

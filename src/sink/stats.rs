@@ -1,12 +1,10 @@
-//! What metrics and endpoints show of a sink, and why it takes no events.
+//! What metrics and endpoints show of a sink.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::task::AbortHandle;
 
-use super::SinkHandle;
 use crate::buffer::BufferStats;
 use crate::delivery::DeliveryStatus;
 use crate::outcome::LedgerSnapshot;
@@ -51,48 +49,8 @@ impl Default for SinkStats {
     }
 }
 
-impl SinkHandle {
-    /// Returns why new events cannot be accepted; empty when they can.
-    #[must_use]
-    pub fn unavailable(&self) -> Vec<String> {
-        self.unavailable_with(&self.shared.buffer.stats())
-    }
-
-    fn unavailable_with(&self, buffer: &BufferStats) -> Vec<String> {
-        let shared = &*self.shared;
-        let closing = shared.intake.is_closed();
-        let broken = !closing && shared.stages.iter().any(AbortHandle::is_finished);
-        let reasons = [
-            closing.then(|| "shutting down".to_owned()),
-            buffer.unavailable.clone(),
-            shared.trouble.recent(),
-            broken.then(|| "a stage has ended unexpectedly; restart the process".to_owned()),
-        ];
-        reasons.into_iter().flatten().collect()
-    }
-
-    /// Returns what metrics and endpoints show.
-    #[must_use]
-    pub fn stats(&self) -> SinkStats {
-        let shared = &*self.shared;
-        let buffer = shared.buffer.stats();
-        let damaged = buffer.damaged;
-        SinkStats {
-            ledger: shared.ledger.snapshot(),
-            all_lives: shared.buffer.all_lives(),
-            unavailable: self.unavailable_with(&buffer),
-            buffer,
-            delivery: with_damage(shared.delivery.status(), damaged),
-            mapping_worked: shared.busy.total(),
-            mapping_threads: shared.threads,
-            script_hash: Arc::from(shared.rules.load().mapping.hash()),
-            scripts_loaded_at: **shared.loaded_at.load(),
-        }
-    }
-}
-
 /// Delivery that has nothing to send since the buffer cannot be read is held.
-fn with_damage(status: DeliveryStatus, damaged: bool) -> DeliveryStatus {
+pub(super) fn with_damage(status: DeliveryStatus, damaged: bool) -> DeliveryStatus {
     if damaged && status.state == "sending" {
         return DeliveryStatus {
             state: "held",

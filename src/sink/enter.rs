@@ -1,4 +1,4 @@
-//! Handing batches in: one, or all of a stream.
+//! How batches enter: one, or all of a stream.
 
 use std::time::Duration;
 
