@@ -48,6 +48,7 @@ pub(crate) use parts::Parts;
 pub(crate) use rules::Rules;
 pub use scripts::test_mappings;
 pub use stats::SinkStats;
+#[cfg(feature = "pipeline")]
 pub(crate) use threads::on_mapping_stack;
 
 /// A running sink.
