@@ -39,6 +39,7 @@ mod context;
 mod declare;
 mod form;
 mod load;
+mod load_mode;
 mod reference;
 mod schema;
 mod suggest;
@@ -76,7 +77,7 @@ pub use customerio::{
 pub use filter::{EventListConfig, EventListMode, FilterConfig, Mode, ModeConfig};
 #[cfg(feature = "cli")]
 pub(crate) use form::{BadPath, event_path};
-pub use load::LoadMode;
+pub use load_mode::LoadMode;
 pub use mapping::MappingConfig;
 pub use process::{AdminConfig, LogConfig, LogFormat, LogLevel};
 pub use schema::schema;

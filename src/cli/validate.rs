@@ -7,7 +7,7 @@ use crate::buffer::disk;
 use crate::config::{BufferKind, Config};
 use crate::data_dir::{self, DataDir, Holder};
 use crate::delivery::client::Client;
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::mapping::{self, Mapping, Mappings};
 use crate::operation::grammar::check_root;
 use crate::sink::BUFFER_DIR;
@@ -84,7 +84,8 @@ impl Checks {
                 Some(config)
             }
             Err(faults) => {
-                self.invalid += 1;
+                let errors = faults.iter().filter(|fault| fault.severity == Severity::Error);
+                self.invalid += errors.count();
                 output::report(&faults, self.color);
                 None
             }
