@@ -39,6 +39,7 @@ mod context;
 mod declare;
 mod form;
 mod load;
+mod load_mode;
 mod reference;
 mod schema;
 mod suggest;
@@ -74,7 +75,9 @@ pub use customerio::{
     Api, BatchConfig, CustomerIoConfig, Ordering, Region, RetryConfig, StatusPattern,
 };
 pub use filter::{EventListConfig, EventListMode, FilterConfig, Mode, ModeConfig};
-pub use load::LoadMode;
+#[cfg(feature = "cli")]
+pub(crate) use form::{BadPath, event_path};
+pub use load_mode::LoadMode;
 pub use mapping::MappingConfig;
 pub use process::{AdminConfig, LogConfig, LogFormat, LogLevel};
 pub use schema::schema;

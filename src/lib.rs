@@ -80,6 +80,7 @@ mod operation;
 mod stage;
 mod buffer;
 mod data_dir;
+mod fsync;
 mod delivery;
 
 // Who puts the stations together.

@@ -19,6 +19,7 @@ mod app_api;
 pub(crate) mod clock;
 mod control;
 pub(crate) mod credentials;
+mod dispatch;
 pub(crate) mod engine;
 pub(crate) mod fault;
 pub(crate) mod log;

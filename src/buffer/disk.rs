@@ -45,8 +45,10 @@
 
 mod append;
 mod backend;
+mod bitmap;
 mod create;
 mod damage;
+mod failure;
 mod fetch;
 mod held;
 #[cfg(feature = "cli")]
@@ -63,6 +65,7 @@ mod salvage;
 mod shared;
 mod state;
 mod store;
+mod tables;
 mod view;
 mod writer;
 
@@ -76,13 +79,14 @@ use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use self::append::Line;
+use self::failure::Failure;
 use self::meta::FORMAT;
 use self::presence::Presence;
 use self::reader::{Portion, Reader};
 use self::reserve::Reserve;
 use self::shared::Shared;
 use self::state::State;
-use self::store::{Failure, Store};
+use self::store::Store;
 use self::writer::Writer;
 #[cfg(feature = "pipeline")]
 use super::LetterId;

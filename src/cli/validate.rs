@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::buffer::disk;
-use crate::config::{BufferKind, Config, LoadMode};
+use crate::config::{BufferKind, Config};
 use crate::data_dir::{self, DataDir, Holder};
 use crate::delivery::client::Client;
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::mapping::{self, Mapping, Mappings};
 use crate::operation::grammar::check_root;
 use crate::sink::BUFFER_DIR;
@@ -76,16 +76,16 @@ impl Checks {
             output::report(&[output::no_config()], self.color);
             return None;
         };
-        match Config::load(&path, LoadMode::Full) {
+        match output::load_to_run(&path) {
             Ok((config, warnings)) => {
                 output::report(&warnings, self.color);
-                output::report(output::no_consent_rule(&config, &path).as_slice(), self.color);
                 let sources = count(config.sources.len(), "source");
                 self.good(&format!("configuration {}: {sources}", path.display()));
                 Some(config)
             }
             Err(faults) => {
-                self.invalid += faults.len();
+                let errors = faults.iter().filter(|fault| fault.severity == Severity::Error);
+                self.invalid += errors.count();
                 output::report(&faults, self.color);
                 None
             }

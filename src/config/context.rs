@@ -1,6 +1,6 @@
 //! What decoding knows besides the value: where it is, how references resolve, what was found wrong.
 
-use super::load::LoadMode;
+use super::load_mode::LoadMode;
 use super::reference::{self, Written};
 use super::suggest::nearest;
 use super::tree::{Data, Node, Position};

@@ -11,7 +11,7 @@ use super::context::Context;
 use super::credential::{Credential, Half};
 #[cfg(feature = "pipeline")]
 use super::declare::plain;
-use super::declare::{Choice, Form, Sect, choice, from_default, reference_schema, section};
+use super::declare::{Choice, Form, Sect, choice, constant, reference_schema, section};
 use super::form::{BaseUrl, Count, FilePath, Flag, List, Nullable, Period, Size, Word};
 use super::tree::{Data, Node};
 use crate::diagnostic::Diagnostic;
@@ -81,11 +81,9 @@ impl CustomerIoConfig {
     /// [`Builder::build`](crate::sink::Builder::build) checks what the connection needs: endpoint,
     /// site id, and roots. A file is checked whole, so let [`Config::parse`](super::Config::parse)
     /// read what an operator writes.
-    #[expect(clippy::expect_used, reason = "declared defaults are constant, and a test reads them")]
     #[must_use]
     pub fn new(site_id: impl Into<Credential>, api_key: impl Into<Credential>) -> Self {
-        let defaults = from_default::<Self, Sect>("{ site_id: s, api_key: k }");
-        let defaults = defaults.expect("declared defaults are valid");
+        let defaults = constant("{ site_id: s, api_key: k }");
         Self { site_id: site_id.into(), api_key: api_key.into(), ..defaults }
     }
 }

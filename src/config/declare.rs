@@ -13,7 +13,7 @@ mod macros;
 use serde_json::{Value, json};
 
 use super::context::Context;
-use super::load::LoadMode;
+use super::load_mode::LoadMode;
 use super::tree::{Data, Node};
 use super::yaml;
 
@@ -51,6 +51,12 @@ pub(super) trait Choices: Copy + 'static {
 pub(super) fn from_default<T, F: Form<T>>(text: &str) -> Option<T> {
     let node = yaml::parse(text, "default").ok()?;
     F::decode(&node, &mut Context::new("default", LoadMode::WithoutSecrets, &|_| None))
+}
+
+/// Reads a section whose text is constant.
+#[expect(clippy::expect_used, reason = "declared defaults are constant, and a test reads them")]
+pub(super) fn constant<T: Section>(text: &'static str) -> T {
+    from_default::<T, Sect>(text).expect("declared defaults are valid")
 }
 
 /// A value that is a [`Section`]; nothing at all stands for all defaults.

@@ -4,21 +4,11 @@ use std::io::Read;
 use std::path::Path;
 
 use super::context::Context;
-use super::declare::{Sect, from_default};
+use super::declare::constant;
+use super::load_mode::LoadMode;
 use super::reference::reason;
 use super::{Config, check, toml, yaml};
 use crate::diagnostic::{Diagnostic, Diagnostics, Place};
-
-/// What a load is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoadMode {
-    /// To run: secrets are resolved, and `customerio` must be there. Without a source there is the
-    /// warning `no_source`, which means nothing to a program that has sources of its own.
-    Full,
-    /// To map or test: no secret is resolved (it is empty), and a reference outside of `filter`,
-    /// `consent`, and `mapping` that cannot be resolved leaves the default.
-    WithoutSecrets,
-}
 
 impl Config {
     /// Reads and checks a file; its name decides between YAML and TOML. Returns warnings beside it.
@@ -53,9 +43,8 @@ impl Config {
 
 impl Default for Config {
     /// What an empty file says: no source and no destination.
-    #[expect(clippy::expect_used, reason = "declared defaults are constant, and a test reads them")]
     fn default() -> Self {
-        from_default::<Self, Sect>("{}").expect("declared defaults are valid")
+        constant("{}")
     }
 }
 

@@ -6,6 +6,7 @@
 //! `dead_letters.max_age` go when [`DeadLetters::prune`] is called, replayed or not.
 
 mod files;
+mod folder;
 mod line;
 pub mod marks;
 pub mod read;

@@ -33,9 +33,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::account::Account;
 use super::group::Pending;
+use super::mapped::{Arrival, LATE, LATER, MappedBatch};
 use super::reorder::Reorder;
 use super::trouble::Trouble;
-use super::workers::{Arrival, MappedBatch};
 use crate::buffer::{AppendError, Buffer, Sequence, Stored};
 use crate::delivery::{DeadLetter, DeadLetters, Unwritten};
 use crate::outcome::Tally;
@@ -50,12 +50,6 @@ const LETTERS_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Pause before a failed write is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-
-/// What a sender is asked to wait before it repeats a batch that was not stored in time.
-const LATER: Duration = Duration::from_secs(5);
-
-/// The refusal of a batch whose time is over before it was its turn.
-pub(super) const LATE: Refused = Refused::Full(LATER);
 
 /// Where failed events go; a seam for tests.
 pub(super) trait Letters: Send + Sync + 'static {

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::scripts::warn_about;
-use super::{CustomerIoSink, Parts, Rules, cores, on_mapping_stack};
+use super::threads::{cores, no_thread, on_mapping_stack};
+use super::{CustomerIoSink, Parts, Rules};
 use crate::buffer::Buffer;
 use crate::buffer::disk::{DiskBuffer, DiskOptions};
 use crate::buffer::memory::MemoryBuffer;
@@ -288,11 +289,6 @@ fn no_destination() -> Diagnostic {
 fn no_store(dir: &Path) -> Diagnostic {
     Diagnostic::error("data_dir", "opening the buffer panicked; this is a defect of the program")
         .at(Place { file: dir.display().to_string(), ..Place::default() })
-}
-
-pub(super) fn no_thread(error: &std::io::Error) -> Diagnostic {
-    Diagnostic::error("threads", format!("cannot run a mapping thread: {error}"))
-        .help("set mapping.threads lower, or raise the limit of threads")
 }
 
 fn no_dead_letters(dir: &Path, error: &std::io::Error) -> Diagnostic {

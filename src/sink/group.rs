@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::account::Entry;
-use super::workers::MappedBatch;
+use super::mapped::MappedBatch;
 use crate::buffer::{Sequence, Stored};
 use crate::delivery::DeadLetter;
 use crate::outcome::Tally;

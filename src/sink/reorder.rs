@@ -7,8 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 
-use super::append::LATE;
-use super::workers::{Arrival, MappedBatch};
+use super::mapped::{Arrival, LATE, MappedBatch};
 
 /// How often those who wait behind a stuck append are looked at.
 const LOOK: Duration = Duration::from_millis(250);

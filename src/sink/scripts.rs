@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::builder::no_thread;
-use super::{Rules, SinkHandle, on_mapping_stack};
+use super::threads::{no_thread, on_mapping_stack};
+use super::{Rules, SinkHandle};
 use crate::config::{ConsentConfig, FilterConfig};
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::filter::Filter;

@@ -3,7 +3,8 @@
 mod runtimes;
 mod streams;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -11,11 +12,12 @@ use futures_util::future::BoxFuture;
 
 use super::*;
 use crate::buffer::memory::MemoryBuffer;
-use crate::buffer::{AppendError, LetterId, Sequence, Stored};
+use crate::buffer::{AppendError, Buffer, LetterId, Sequence, Stored};
 use crate::config::{BufferConfig, Config, LoadMode, WhenFull};
-use crate::delivery::{Hold, Reply, Verdict};
+use crate::data_dir::DataDir;
+use crate::delivery::{Destination, Hold, Reply, Verdict};
 use crate::mapping::Mappings;
-use crate::outcome::{Outcome, Tally};
+use crate::outcome::{LedgerSnapshot, Outcome, Tally};
 use crate::pipeline::tests::write_small_scripts;
 
 #[derive(Debug, Default)]

@@ -11,62 +11,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::mapped::{Arrival, MappedBatch};
 use super::rules::{Snapshot, Walk as _};
-use crate::buffer::Stored;
-use crate::delivery::{DeadLetter, Refusal};
+use super::threads::STACK_BYTES;
 use crate::outcome::{Outcome, ReasonCode, Tally};
-use crate::source::intake::{Answer, Job, Jobs, Permit};
+use crate::source::intake::{Job, Jobs};
 use crate::source::{EventBatch, Incoming};
-use crate::stage::{Prepared, Walked};
+use crate::stage::Walked;
 use crate::telemetry;
-
-/// Scripts recurse over nested values; depth is limited, and this is enough for the limit.
-const STACK_BYTES: usize = 16 * 1024 * 1024;
-
-/// Runs something that compiles or runs scripts on a thread with enough stack.
-///
-/// # Errors
-///
-/// When the thread cannot be started, or panics.
-pub async fn on_mapping_stack<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> std::io::Result<T> {
-    let (done, result) = tokio::sync::oneshot::channel();
-    thread::Builder::new().name("mapping-load".to_owned()).stack_size(STACK_BYTES).spawn(
-        move || {
-            // Nobody waits any more if the receiver is gone.
-            drop(done.send(work()));
-        },
-    )?;
-    result.await.map_err(|_| std::io::Error::other("the thread panicked"))
-}
-
-/// A batch after mapping.
-#[derive(Debug)]
-pub(super) struct MappedBatch {
-    pub(super) answer: Answer,
-    /// When its sender must have an answer, unless it waits as long as it takes.
-    pub(super) deadline: Option<tokio::time::Instant>,
-    /// Events that ended and of which nothing is kept.
-    pub(super) tally: Tally,
-    /// Events that failed and belong to the dead letters.
-    pub(super) failed: Vec<DeadLetter>,
-    /// Events for the buffer, in order.
-    pub(super) ready: Vec<Stored>,
-    /// Given back when the batch is done with.
-    pub(super) permit: Permit,
-}
-
-/// What the threads hand on, in any order.
-#[derive(Debug)]
-pub(super) struct Arrival {
-    pub(super) number: u64,
-    /// `None` if the batch was lost to a defect; its receipt is refused already.
-    pub(super) batch: Option<Box<MappedBatch>>,
-}
 
 /// How much the threads have worked, for `utilization`.
 #[derive(Debug, Default)]
@@ -199,66 +153,5 @@ impl<S: Snapshot> Worker<'_, S> {
                 walked
             },
         )
-    }
-}
-
-impl Prepared {
-    /// Copies the event out of the request or block of which it is a slice.
-    ///
-    /// An event waits for hours during an outage. As a slice it would keep everything that was
-    /// received with it, refused and withheld events too, while the bounds count its own length.
-    fn detached(mut self: Box<Self>) -> Self {
-        self.original.raw = Bytes::copy_from_slice(&self.original.raw);
-        *self
-    }
-}
-
-impl MappedBatch {
-    fn add(&mut self, walked: Walked, element: &Incoming, batch: &EventBatch) {
-        let replay = element.replay.as_deref();
-        let received_at = replay.map_or(batch.received_at, |replay| replay.received_at);
-        match walked {
-            Walked::Ended(outcome) => self.tally.end(&outcome),
-            Walked::Failed(outcome, prepared) => {
-                let Prepared { operations, original, id_input } = prepared.detached();
-                self.failed.push(DeadLetter {
-                    outcome,
-                    refusal: Refusal::default(),
-                    attempts: 0,
-                    unknown: false,
-                    original,
-                    id_input,
-                    operations,
-                    received_at,
-                    source: Arc::clone(&batch.origin.source),
-                });
-            }
-            Walked::Ready(prepared) => {
-                let Prepared { operations, original, id_input } = prepared.detached();
-                self.ready.push(Stored {
-                    operations,
-                    original,
-                    id_input,
-                    received_at,
-                    source: Arc::clone(&batch.origin.source),
-                    letter: replay.map(|replay| replay.letter),
-                });
-            }
-        }
-    }
-
-    /// Tells whether its sender waits as long as it takes.
-    pub(super) fn is_patient(&self) -> bool {
-        self.deadline.is_none()
-    }
-
-    /// Tells whether its sender may have given up.
-    pub(super) fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now())
-    }
-
-    /// Returns the size of the events for the buffer.
-    pub(super) fn ready_bytes(&self) -> u64 {
-        self.ready.iter().map(Stored::bytes).sum()
     }
 }

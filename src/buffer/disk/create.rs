@@ -6,9 +6,10 @@ use std::io;
 use std::path::Path;
 
 use super::backend;
-use super::damage::sync_folder;
+use super::failure::Failure;
 use super::reserve::Reserve;
-use super::store::{Failure, Store};
+use super::store::Store;
+use crate::fsync;
 
 /// Makes an empty database in `file` unless something is there.
 pub(super) fn create(file: &Path) -> Result<(), Failure> {
@@ -24,7 +25,7 @@ pub(super) fn create(file: &Path) -> Result<(), Failure> {
     let store = Store::new(fresh.clone(), backend::new_file(&fresh), Reserve::new(None));
     store.open()?;
     store.close();
-    fs::rename(&fresh, file).and_then(|()| sync_folder(file)).map_err(failed)
+    fs::rename(&fresh, file).and_then(|()| fsync::folder_of(file)).map_err(failed)
 }
 
 #[cfg(test)]

@@ -1,16 +1,19 @@
 //! What happens to a database or a row that cannot be read: stop, or set aside.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 
+use super::bitmap::has_bit;
+use super::failure::Failure;
 use super::row::{Damage, Row, claimed_count};
 use super::shared::Shared;
-use super::store::{Failure, Raw, has_bit};
+use super::tables::Raw;
 use crate::config::OnCorruption;
+use crate::fsync;
 
 /// What the operator is told to do about a database that cannot be opened.
 pub(super) const REMEDY: &str = "restore the file from a copy, or move it away to start empty; with \
@@ -26,7 +29,7 @@ pub(super) const REMEDY_OF_A_ROW: &str = "stop and take what else waits with `ru
 pub(super) fn set_aside(file: &Path, why: &str) -> io::Result<()> {
     let aside = dated(file);
     std::fs::rename(file, &aside)?;
-    sync_folder(file)?;
+    fsync::folder_of(file)?;
     tracing::error!(
         file = %file.display(),
         aside = %aside.display(),
@@ -41,11 +44,6 @@ fn dated(file: &Path) -> PathBuf {
     file.with_file_name(format!("{name}.damaged-{}", Utc::now().format("%Y%m%dT%H%M%S%.3fZ")))
 }
 
-/// Makes a renaming in the folder of `file` durable.
-pub(super) fn sync_folder(file: &Path) -> io::Result<()> {
-    file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
 /// Writes the bytes of a row to a file beside the database.
 fn keep_row(file: &Path, first: u64, row: &[u8]) -> io::Result<PathBuf> {
     let aside = dated(&file.with_file_name(format!("row-{first}")));
@@ -53,7 +51,7 @@ fn keep_row(file: &Path, first: u64, row: &[u8]) -> io::Result<PathBuf> {
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
     out.write_all(row)?;
     out.sync_all()?;
-    sync_folder(&aside)?;
+    fsync::folder_of(&aside)?;
     Ok(aside)
 }
 

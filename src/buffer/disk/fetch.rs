@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::failure::Failure;
 use super::row::{Row, Sources};
 use super::shared::Shared;
-use super::store::Failure;
 use crate::buffer::{Sequence, Stored};
 use crate::outcome::Outcome;
 

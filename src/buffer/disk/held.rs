@@ -1,7 +1,7 @@
 //! A row of which something waits, as memory keeps it: what is needed to settle its events.
 
+use super::bitmap::has_bit;
 use super::row::Weight;
-use super::store::has_bit;
 
 /// Entries below which the settled ones are not taken out.
 const FEW: usize = 16;

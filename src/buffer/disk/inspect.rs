@@ -11,10 +11,13 @@ use redb::{
 };
 
 use super::backend::Boxed;
+use super::bitmap::has_bit;
+use super::failure::{Failure, guarded};
 use super::meta::{FORMAT, Meta};
 use super::row::Sources;
 use super::salvage::DamagedRow;
-use super::store::{CACHE_BYTES, Failure, Found, ROWS, guarded, has_bit, read_meta, row_from};
+use super::store::CACHE_BYTES;
+use super::tables::{Found, ROWS, read_meta, row_from};
 use super::view::View;
 use super::{FILE, diagnostic, place};
 use crate::buffer::{Sequence, Stored};

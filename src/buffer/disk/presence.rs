@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::damage::sync_folder;
+use crate::fsync;
 
 /// A file by name, and as it was opened last.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Presence {
         let named = written.and_then(|()| fs::hard_link(&copy, &self.path));
         fs::remove_file(&copy)?;
         named?;
-        sync_folder(&self.path)?;
+        fsync::folder_of(&self.path)?;
         tracing::warn!(
             file = %self.path.display(),
             "The file of the buffer was removed; it was written again with all that waits in it.",

@@ -9,9 +9,10 @@ use chrono::Utc;
 use tokio::sync::OwnedMutexGuard;
 
 use super::damage;
+use super::failure::Failure;
 use super::row::{Row, Sources, Weight, claimed_weights};
 use super::shared::Shared;
-use super::store::{Failure, Raw};
+use super::tables::Raw;
 use crate::buffer::{Sequence, Stored};
 use crate::event::identity::IdInput;
 use crate::event::{Assigned, Original};

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use super::store::Failure;
+use super::failure::Failure;
 
 /// Size of the file: some hundred commits of settlements.
 const BYTES: u64 = 4 * 1024 * 1024;

@@ -5,10 +5,12 @@ use std::path::Path;
 
 use redb::ReadTransaction;
 
+use super::bitmap::has_bit;
 use super::damage::count;
+use super::failure::Failure;
 use super::place;
 use super::row::{Damage, Row, Sources};
-use super::store::{Failure, Raw, has_bit, row_behind};
+use super::tables::{Raw, row_behind};
 use crate::buffer::{Sequence, Stored};
 use crate::diagnostic::Diagnostic;
 

@@ -5,10 +5,10 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+#[cfg(feature = "pipeline")]
+use super::failure::Failure;
 use super::row::Row;
 use super::state::State;
-#[cfg(feature = "pipeline")]
-use super::store::Failure;
 use super::store::Store;
 #[cfg(feature = "pipeline")]
 use crate::buffer::LetterId;

@@ -12,7 +12,11 @@ use crate::event::identity::IdInput;
 use crate::operation::{ConflictKeys, Effect, Operation};
 use crate::outcome::{OutcomeKind, ReasonCode};
 
+mod damage;
 mod failures;
+mod faulty_disk;
+mod letters;
+mod power;
 mod rescue;
 
 pub(super) fn event(second: i64) -> Stored {
@@ -53,6 +57,16 @@ pub(super) fn delivered(sequences: &[u64]) -> Vec<(Sequence, Outcome)> {
 
 pub(super) async fn sequences(buffer: &DiskBuffer, limit: usize) -> Vec<u64> {
     buffer.read(limit, u64::MAX).await.into_iter().map(|(sequence, _)| sequence.0).collect()
+}
+
+pub(super) async fn until_it_works(buffer: &DiskBuffer) {
+    while buffer.stats().unavailable.is_some() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+pub(super) fn seconds(portion: &Portion) -> Vec<i64> {
+    portion.iter().map(|(_, event)| event.received_at.timestamp()).collect()
 }
 
 async fn all_sequences(buffer: &DiskBuffer) -> Vec<u64> {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use self::recovery::Failed;
+use super::failure::Failure;
 use super::fetch;
 use super::held::Held;
 use super::meta::Meta;
@@ -22,7 +23,7 @@ use super::rewrite::{Rewrite, Which};
 use super::row::{Row, Weight, encode};
 use super::shared::Shared;
 use super::state::{Pending, Waiting};
-use super::store::{Change, Failure, Sparse};
+use super::store::{Change, Sparse};
 use crate::buffer::{AppendError, LetterId};
 
 /// Bytes of events that one commit takes, beyond its first append.

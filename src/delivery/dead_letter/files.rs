@@ -1,23 +1,22 @@
-//! The folder of dead letters: names, rotation, bounds, durability.
+//! Writing dead letters: rotation, bounds, durability.
+
+mod retention;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 
-use super::super::metering;
-use super::marks;
+use super::folder::{self, list, named, place};
 use crate::config::{DeadLettersConfig, DeadLettersFull};
 
 /// A file is full at this size.
 const FULL: u64 = 64 << 20;
 /// With a small bound, files are so much smaller that dropping the oldest loses at most an eighth.
 const FILES: u64 = 8;
-/// How often files are looked at for their age.
-const AGE_CHECK: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub struct Files {
@@ -47,7 +46,7 @@ impl Files {
     pub fn open(dir: PathBuf, config: &DeadLettersConfig) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| named(&dir, &e))?;
         if let Some(parent) = dir.parent() {
-            sync_folder(parent)?;
+            folder::sync(parent)?;
         }
         // A folder that cannot be written shows now, not at the first letter.
         let probe = dir.join(format!(".writable-{}", std::process::id()));
@@ -90,17 +89,6 @@ impl Files {
             self.write(lines, now)?;
         }
         Ok(lines.len())
-    }
-
-    /// Removes the files that are past their age, also the open one.
-    pub fn prune(&mut self, now: DateTime<Utc>) {
-        let at = SystemTime::from(now);
-        if let Some(open) = &self.open
-            && (open.date < date(now) || is_aged(&open.path, self.max_age, at))
-        {
-            self.close();
-        }
-        self.drop_aged(at);
     }
 
     fn write(&mut self, lines: &[u8], now: DateTime<Utc>) -> io::Result<()> {
@@ -182,7 +170,7 @@ impl Files {
             match OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path) {
                 Ok(file) => {
                     // The name must be durable, too.
-                    if let Err(error) = sync_folder(&self.dir) {
+                    if let Err(error) = folder::sync(&self.dir) {
                         // It is empty; if it stays, it does no harm.
                         fs::remove_file(&path).ok();
                         return Err(error);
@@ -193,102 +181,6 @@ impl Files {
                 Err(error) => return Err(named(&path, &error)),
             }
         }
-    }
-
-    /// Keeps the folder within its bound; returns those of the lines for which there is room.
-    fn make_room<'a>(&mut self, lines: &'a [u8]) -> io::Result<&'a [u8]> {
-        let added = lines.len() as u64;
-        if self.total() + added > self.max_size {
-            // Files may have been taken away or edited by hand since.
-            self.closed.retain_mut(|(path, size)| {
-                let now = fs::metadata(path).map(|file| file.len());
-                now.is_ok_and(|now| {
-                    *size = now;
-                    true
-                })
-            });
-            self.drop_replayed(added)?;
-        }
-        while self.total() + added > self.max_size {
-            if self.when_full == DeadLettersFull::Hold {
-                let room = self.max_size.saturating_sub(self.total());
-                if let Some(fitting) = head(lines, room) {
-                    return Ok(fitting);
-                }
-                if self.total() == 0 {
-                    // A single letter larger than the bound: better kept than stuck.
-                    return Ok(first_line(lines));
-                }
-                return Err(io::Error::new(
-                    io::ErrorKind::StorageFull,
-                    format!(
-                        "the dead letters in {} have reached `dead_letters.max_size` ({} bytes): replay or remove some",
-                        self.dir.display(),
-                        self.max_size
-                    ),
-                ));
-            }
-            if self.closed.is_empty() {
-                self.close();
-            }
-            if self.closed.is_empty() {
-                // A single letter larger than the bound: better kept than lost.
-                return Ok(lines);
-            }
-            let (path, _) = self.closed.remove(0);
-            drop_file(&path, "size")?;
-        }
-        Ok(lines)
-    }
-
-    /// Makes room by removing files of which every letter was replayed, the oldest first.
-    fn drop_replayed(&mut self, added: u64) -> io::Result<()> {
-        let size = marks::size(&self.dir);
-        if size == 0 || self.marks_searched == Some(size) {
-            return Ok(());
-        }
-        let marked = marks::read(&self.dir)?;
-        let mut n = 0;
-        while self.total() + added > self.max_size {
-            let Some((path, _)) = self.closed.get(n) else {
-                self.marks_searched = Some(size);
-                return Ok(());
-            };
-            if !marks::cover(&marked, path) {
-                n += 1;
-                continue;
-            }
-            drop_replayed(path)?;
-            self.closed.remove(n);
-        }
-        Ok(())
-    }
-
-    fn drop_aged_now_and_then(&mut self, now: SystemTime) {
-        let recently = |at: SystemTime| now.duration_since(at).is_ok_and(|d| d < AGE_CHECK);
-        if !self.aged.is_some_and(recently) {
-            self.drop_aged(now);
-        }
-    }
-
-    fn drop_aged(&mut self, now: SystemTime) {
-        self.aged = Some(now);
-        let (max_age, dir) = (self.max_age, &self.dir);
-        let mut marked = None;
-        self.closed.retain(|(path, _)| {
-            if !is_aged(path, max_age, now) {
-                return true;
-            }
-            let marked = marked.get_or_insert_with(|| marks::read(dir).unwrap_or_default());
-            let removed = match marks::cover(marked, path) {
-                true => drop_replayed(path),
-                false => drop_file(path, "age"),
-            };
-            if let Err(error) = &removed {
-                tracing::error!(%error, "Dead letters past their age cannot be removed.");
-            }
-            removed.is_err()
-        });
     }
 }
 
@@ -303,75 +195,6 @@ fn first_line(lines: &[u8]) -> &[u8] {
     memchr::memchr(b'\n', lines).and_then(|end| lines.get(..=end)).unwrap_or(lines)
 }
 
-fn is_aged(path: &Path, max_age: Duration, now: SystemTime) -> bool {
-    let modified = fs::metadata(path).and_then(|file| file.modified());
-    modified.is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > max_age))
-}
-
-/// Removes a file of which nothing is lost.
-fn drop_replayed(path: &Path) -> io::Result<()> {
-    remove(path)?;
-    tracing::info!(file = %path.display(), "Replayed dead letters were removed.");
-    Ok(())
-}
-
-fn drop_file(path: &Path, bound: &'static str) -> io::Result<()> {
-    let lines = fs::read(path).map(|text| memchr::memchr_iter(b'\n', &text).count()).unwrap_or(0);
-    remove(path)?;
-    metering::letters_dropped(lines as u64);
-    tracing::warn!(file = %path.display(), letters = lines, bound, "Old dead letters were removed.");
-    Ok(())
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(path, &error)),
-        _ => Ok(()),
-    }
-}
-
-/// Lists the files of a folder in order, with their sizes; a folder that is not there is empty.
-pub fn list(dir: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(named(dir, &error)),
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        let Some(place) = place(&path) else { continue };
-        match fs::metadata(&path) {
-            Ok(file) if file.is_file() => files.push((place, path, file.len())),
-            // Removed meanwhile, or no file.
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(named(&path, &error)),
-        }
-    }
-    files.sort();
-    Ok(files.into_iter().map(|(_, path, size)| (path, size)).collect())
-}
-
-/// Makes names in a folder durable.
-pub fn sync_folder(dir: &Path) -> io::Result<()> {
-    // The parent of a relative name alone is empty.
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|e| named(dir, &e))
-}
-
 fn date(now: DateTime<Utc>) -> String {
     now.format("%Y-%m-%d").to_string()
-}
-
-/// Reads date and number from a file's name; files of other names are left alone.
-fn place(path: &Path) -> Option<(String, u64)> {
-    let stem = path.file_name()?.to_str()?.strip_suffix(".ndjson")?;
-    let (date, n) = stem.rsplit_once('-')?;
-    let valid = chrono::NaiveDate::parse_from_str(date, "%Y-%m-%d").is_ok();
-    valid.then(|| Some((date.to_owned(), n.parse().ok()?)))?
-}
-
-pub fn named(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

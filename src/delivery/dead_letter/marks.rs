@@ -11,9 +11,9 @@ use std::path::Path;
 #[cfg(feature = "pipeline")]
 use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::PathBuf};
 
-use super::files::named;
 #[cfg(feature = "pipeline")]
-use super::files::sync_folder;
+use super::folder;
+use super::folder::named;
 use super::read::{Item, LetterFile, Reader};
 use crate::buffer::LetterId;
 
@@ -109,7 +109,7 @@ impl Marks {
         }
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
         let file = file.map_err(|e| named(&path, &e))?;
-        sync_folder(dir)?;
+        folder::sync(dir)?;
         let size = file.metadata().map_err(|e| named(&path, &e))?.len();
         let mut marks = Self { path, file, size, torn: false };
         // Ends a line that a crash tore off; an empty line does no harm.
@@ -176,7 +176,7 @@ fn compact(dir: &Path, path: &Path) -> io::Result<()> {
         fs::rename(&new, path)
     };
     write().map_err(|e| named(&new, &e))?;
-    sync_folder(dir)
+    folder::sync(dir)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 #[cfg(feature = "pipeline")]
-use super::files;
+use super::folder;
 use crate::buffer::LetterId;
 use crate::event::identity::IdInput;
 
@@ -94,7 +94,7 @@ pub struct LetterFile {
 /// I/O errors, with the path; a folder that is not there is empty.
 #[cfg(feature = "pipeline")]
 pub fn list(dir: &Path) -> io::Result<Vec<LetterFile>> {
-    let files = files::list(dir)?;
+    let files = folder::list(dir)?;
     Ok(files.into_iter().map(|(path, bytes)| LetterFile { path, bytes }).collect())
 }
 

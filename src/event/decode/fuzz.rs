@@ -1,6 +1,7 @@
 //! Whatever is received: never a panic, and the same event that `serde_json` reads.
 
 use fastrand::Rng;
+use vrl::value::ObjectMap;
 
 use super::tests::prune;
 use super::*;

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
+use vrl::value::ObjectMap;
 
 use super::*;
-use crate::event::Span;
+use crate::event::{Span, TypeIndex};
 
 fn read(json: &str) -> Result<Event, Reason> {
     decode(&Bytes::copy_from_slice(json.as_bytes()), &Plan::everything(&["track", "identify"]))

@@ -31,7 +31,8 @@ struct Account {
 }
 
 impl Engine {
-    pub(super) fn pipeline(
+    /// What the Track API says to a request.
+    pub(in crate::sandbox) fn pipeline(
         &mut self,
         request: &Request<Bytes>,
         number: u64,

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::Shared;
 use super::body::{self, WireBody};
 use super::socket::Control;
-use crate::sandbox::engine::Plan;
+use crate::sandbox::dispatch::Plan;
 use crate::sandbox::request::{Answer, Ending, FromElsewhere};
 
 pub(super) async fn respond(

@@ -1,6 +1,6 @@
 //! Streams as embedding programs hand them in.
 
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
 
 use super::*;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::failures::{damage_row, seconds, until_it_works};
+use super::damage::damage_row;
 use super::*;
 
 fn file(dir: &TempDir) -> PathBuf {

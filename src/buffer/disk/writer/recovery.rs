@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{CAUTION, Failure, Writer};
+use super::{CAUTION, Writer};
+use crate::buffer::disk::failure::Failure;
 use crate::buffer::disk::rewrite::Which;
 use crate::buffer::disk::state::{Bitmaps, Pending, Waiting};
 use crate::buffer::disk::store::Change;

@@ -7,7 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::sandbox::clock::Clock;
+use crate::sandbox::credentials::Credential;
+use crate::sandbox::engine::Identity;
 use crate::sandbox::operation::Identifier;
+use crate::sandbox::options::{Options, Region};
 
 const SINGLE: &str = include_str!("../../../tests/data/track-api.ndjson");
 const SEQUENCES: &str = include_str!("../../../tests/data/track-api-sequences.ndjson");
