@@ -127,6 +127,8 @@ pub struct Courier {
     unreadable: bool,
 
     letters: Letters,
+    /// Whether nothing is sent for the sake of letters that are not durable.
+    held_for_letters: bool,
     settling: Settling,
 }
 
@@ -173,6 +175,7 @@ impl Courier {
                 &pace,
                 now,
             ),
+            held_for_letters: false,
             settling: Settling::default(),
             ends,
             pace,
@@ -188,6 +191,7 @@ impl Courier {
             self.dispatch(now);
             self.letters.write(now);
             self.letters.prune(now);
+            self.note_letters();
             self.limiter.recover(now);
             self.settle();
             self.read();
@@ -293,13 +297,18 @@ impl Courier {
     }
 
     fn written(&mut self, written: letters::Written, now: Instant) {
-        let stuck = self.letters.are_stuck();
         for (event, outcome) in self.letters.written(written, now) {
             self.settling.end(event, outcome);
         }
-        if self.letters.are_stuck() != stuck {
+    }
+
+    /// Notes whether letters hold delivery: they cannot be written, or too many wait for a write
+    /// that does not end.
+    fn note_letters(&mut self) {
+        let held = self.letters.are_stuck() || self.letters_abound();
+        if std::mem::replace(&mut self.held_for_letters, held) != held {
             self.working.stop();
-            metering::held("dead_letters", !stuck);
+            metering::held("dead_letters", held);
         }
     }
 
@@ -329,7 +338,7 @@ impl Courier {
             ("paused", None)
         } else if let Some(hold) = self.holding.hold() {
             ("held", Some(hold.code))
-        } else if self.letters.are_stuck() {
+        } else if self.held_for_letters {
             ("held", Some("dead_letters"))
         } else if self.checking {
             ("waiting", Some("checking_credentials"))

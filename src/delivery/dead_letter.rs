@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::task::{JoinError, JoinHandle};
 
 use super::Refusal;
 use crate::config::DeadLettersConfig;
@@ -70,6 +71,8 @@ pub struct DeadLetters {
     files: Arc<Mutex<files::Files>>,
     /// Bounds of size and age that hold from the next write, apart from what a write locks.
     bounds: Mutex<(u64, Duration)>,
+    /// The write for which its caller has not waited to the end.
+    late: Mutex<Option<JoinHandle<Result<(), Unwritten>>>>,
 }
 
 impl DeadLetters {
@@ -81,7 +84,7 @@ impl DeadLetters {
     pub fn open(data_dir: &Path, config: &DeadLettersConfig) -> std::io::Result<Self> {
         let files = files::Files::open(data_dir.join(&config.dir), config)?;
         let bounds = Mutex::new((config.max_size, config.max_age));
-        Ok(Self { files: Arc::new(Mutex::new(files)), bounds })
+        Ok(Self { files: Arc::new(Mutex::new(files)), bounds, late: Mutex::default() })
     }
 
     /// Takes over `max_size` and `max_age`, from the next write. Folder and `when_full` stay.
@@ -103,9 +106,42 @@ impl DeadLetters {
     /// Once begun, the write goes on even if the returned future is dropped; the letters may then
     /// be written a second time.
     pub async fn write(&self, letters: Vec<DeadLetter>) -> Result<(), Unwritten> {
+        self.begin(letters).await.map_err(panicked)?
+    }
+
+    /// As [`DeadLetters::write`], but waits for `limit` at most. While a write for which nobody
+    /// waits any more has not ended, further ones are refused at once: each would take a thread,
+    /// and then wait behind it.
+    ///
+    /// # Errors
+    ///
+    /// As [`DeadLetters::write`], and [`TimedOut`](std::io::ErrorKind::TimedOut): then these letters
+    /// may become durable all the same.
+    pub async fn write_within(
+        &self,
+        letters: Vec<DeadLetter>,
+        limit: Duration,
+    ) -> Result<(), Unwritten> {
+        let late = || self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        let hangs = || {
+            let text = "writing dead letters takes too long: check the disk of `dead_letters.dir`";
+            std::io::Error::new(std::io::ErrorKind::TimedOut, text)
+        };
+        if late().as_ref().is_some_and(|write| !write.is_finished()) {
+            return Err(hangs().into());
+        }
+        let mut write = self.begin(letters);
+        if let Ok(written) = tokio::time::timeout(limit, &mut write).await {
+            return written.map_err(panicked)?;
+        }
+        *late() = Some(write);
+        Err(hangs().into())
+    }
+
+    fn begin(&self, letters: Vec<DeadLetter>) -> JoinHandle<Result<(), Unwritten>> {
         let files = Arc::clone(&self.files);
         let (max_size, max_age) = *self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
-        let write = move || {
+        tokio::task::spawn_blocking(move || {
             let now = Utc::now();
             let (mut text, mut ends) = (Vec::new(), Vec::with_capacity(letters.len()));
             for letter in &letters {
@@ -122,10 +158,7 @@ impl DeadLetters {
                 })?;
             }
             Ok(())
-        };
-        // The text of a panic may hold what is in a letter.
-        let panicked = |_| std::io::Error::other("writing dead letters ended in a defect");
-        tokio::task::spawn_blocking(write).await.map_err(panicked)?
+        })
     }
 
     /// Removes what is past `dead_letters.max_age`. Letters that were not replayed are counted.
@@ -141,6 +174,11 @@ impl DeadLetters {
             tracing::error!("Removing old dead letters ended in a defect.");
         }
     }
+}
+
+/// The text of a panic may hold what is in a letter.
+fn panicked(_: JoinError) -> std::io::Error {
+    std::io::Error::other("writing dead letters ended in a defect")
 }
 
 #[cfg(test)]

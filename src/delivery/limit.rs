@@ -3,7 +3,13 @@
 //! The limit is Customer.io's fair use per workspace, so it counts requests of all kinds together.
 //! A 429 that names no waiting time lowers the rate by 30 %; every calm minute raises it by 5 %, up to
 //! the configured rate. Waiting here never turns into a loss.
+//!
+//! It lowers nothing while so few requests leave that the lower rate would have let all of them
+//! pass: then the rate is not the cause, and the back-off slows down what there is. Otherwise an
+//! outage of ten minutes whose tries are answered 429 would leave a rate of about 2 instead of 100,
+//! and it would take 80 calm minutes to rise again.
 
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -16,6 +22,8 @@ const RAISE: f64 = 1.05;
 /// Several requests in flight meet the same limit; together they lower the rate once.
 const ONCE_PER: Duration = Duration::from_secs(1);
 const SLOWEST: f64 = 0.1;
+/// Rates are per second, so requests are counted within one.
+const WINDOW: Duration = Duration::from_secs(1);
 /// From the slowest rate to the fastest that can be configured are fewer steps.
 const MOST_STEPS: u32 = 1_000;
 
@@ -28,6 +36,8 @@ pub struct Limiter {
     changed: Option<Instant>,
     /// After so long without another 429 a lowered rate rises.
     calm: Duration,
+    /// When requests left, within the last [`WINDOW`].
+    left: VecDeque<Instant>,
     quota: DefaultDirectRateLimiter,
     clock: DefaultClock,
 }
@@ -44,6 +54,7 @@ impl Limiter {
             rate,
             changed: None,
             calm,
+            left: VecDeque::new(),
             quota: RateLimiter::direct(quota(rate, burst)),
             clock: DefaultClock::default(),
         }
@@ -62,7 +73,16 @@ impl Limiter {
     /// How long to wait, if there is none now.
     pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
         self.recover(now);
-        self.quota.check().map_err(|until| until.wait_time_from(self.clock.now()))
+        self.quota.check().map_err(|until| until.wait_time_from(self.clock.now()))?;
+        self.forget_old(now);
+        self.left.push_back(now);
+        Ok(())
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        while self.left.front().is_some_and(|at| now.duration_since(*at) >= WINDOW) {
+            self.left.pop_front();
+        }
     }
 
     /// Takes other limits. A rate that was lowered stays so if it is below the new one, and recovers
@@ -99,7 +119,7 @@ impl Limiter {
         self.changed.map(|changed| changed + self.calm)
     }
 
-    /// Lowers the rate after a 429.
+    /// Lowers the rate after a 429, if that would have held back any of the last requests.
     pub fn lower(&mut self, now: Instant) {
         if self
             .changed
@@ -108,6 +128,10 @@ impl Limiter {
             return;
         }
         let rate = (self.rate * LOWER).max(SLOWEST);
+        self.forget_old(now);
+        if (self.left.len() as f64) < rate {
+            return;
+        }
         self.set(rate, now);
         tracing::warn!(requests_per_second = rate, "Customer.io asks for fewer requests.");
     }
@@ -149,14 +173,49 @@ mod tests {
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
     }
 
+    /// A limiter of 100 requests per second, all of which have just left.
+    fn in_use(now: Instant) -> Limiter {
+        let mut limiter = Limiter::new(100, 100, CALM);
+        leave(&mut limiter, now);
+        limiter
+    }
+
+    /// Lets as many requests have left as the rate allows.
+    fn leave(limiter: &mut Limiter, now: Instant) {
+        limiter.left.extend(std::iter::repeat_n(now, limiter.rate.ceil() as usize));
+    }
+
+    #[test]
+    fn refusals_of_fewer_requests_than_the_lower_rate_allows_lower_nothing() {
+        let mut limiter = Limiter::new(100, 100, CALM);
+        let begin = Instant::now();
+        for request in 0..69 {
+            let now = begin + WINDOW / 100 * request;
+            assert_eq!(limiter.take(now), Ok(()));
+            limiter.lower(now);
+        }
+        assert_eq!(limiter.rate(), 100.0);
+        let now = begin + WINDOW / 100 * 69;
+        assert_eq!(limiter.take(now), Ok(()));
+        limiter.lower(now);
+        assert_eq!(limiter.rate(), 70.0);
+        // One at a time, as in an outage.
+        for pause in 1..100 {
+            limiter.left.push_back(now + WINDOW * pause);
+            limiter.lower(now + WINDOW * pause);
+        }
+        assert_eq!((limiter.rate(), limiter.left.len()), (70.0, 1));
+    }
+
     #[test]
     fn too_many_requests_lower_the_rate_once_and_take_the_burst_away() {
-        let mut limiter = Limiter::new(100, 100, CALM);
         let now = Instant::now();
+        let mut limiter = in_use(now);
         limiter.lower(now);
         limiter.lower(now);
         assert_eq!(limiter.rate(), 70.0);
         assert!(limiter.take(now).is_err());
+        leave(&mut limiter, now + ONCE_PER);
         limiter.lower(now + ONCE_PER);
         assert_eq!(limiter.rate(), 49.0);
     }
@@ -165,7 +224,7 @@ mod tests {
     fn another_limit_keeps_a_lowered_rate_that_is_below_it() {
         let now = Instant::now();
         for (configured, expected) in [(200, 70.0), (80, 70.0), (50, 50.0)] {
-            let mut limiter = Limiter::new(100, 100, CALM);
+            let mut limiter = in_use(now);
             limiter.lower(now);
             limiter.retune(configured, 10, now);
             assert_eq!(limiter.rate(), expected);
@@ -181,8 +240,8 @@ mod tests {
 
     #[test]
     fn calm_minutes_raise_the_rate_up_to_the_configured_one() {
-        let mut limiter = Limiter::new(100, 100, CALM);
         let now = Instant::now();
+        let mut limiter = in_use(now);
         limiter.lower(now);
         limiter.recover(now + CALM);
         assert!((limiter.rate() - 73.5).abs() < 1e-9);
@@ -197,6 +256,7 @@ mod tests {
         let mut limiter = Limiter::new(100, 100, CALM);
         let begin = Instant::now();
         for lowered in 0..3 {
+            leave(&mut limiter, begin + ONCE_PER * lowered);
             limiter.lower(begin + ONCE_PER * lowered);
         }
         let last = begin + ONCE_PER * 2;

@@ -16,6 +16,7 @@
 //! their next operations. A person with thousands of waiting operations costs no more than others:
 //! nothing is ever searched from the start.
 
+mod entries;
 mod lanes;
 mod recent;
 
@@ -29,6 +30,7 @@ use tokio::time::Instant;
 use crate::config::Ordering;
 use crate::operation::{ConflictKeys, Effect};
 
+use entries::Entries;
 pub use lanes::LaneId;
 use lanes::{Lanes, NO_BATCH, Places};
 use recent::RecentDeliveries;
@@ -62,7 +64,7 @@ struct Entry<T> {
 /// The order book. `T` is what the owner wants to keep with each operation.
 #[derive(Debug)]
 pub struct Book<T> {
-    entries: Vec<Option<Entry<T>>>,
+    entries: Entries<Entry<T>>,
     free: Vec<Slot>,
     lanes: Lanes,
     /// By order of arrival. May hold operations that were only ready for a batch that has left
@@ -88,7 +90,7 @@ impl<T> Book<T> {
     #[must_use]
     pub fn new(ordering: Ordering, merge_settle: Duration, now: Instant) -> Self {
         Self {
-            entries: Vec::new(),
+            entries: Entries::default(),
             free: Vec::new(),
             lanes: Lanes::default(),
             ready: BinaryHeap::new(),
@@ -134,18 +136,18 @@ impl<T> Book<T> {
     /// Returns what is kept with an operation.
     #[must_use]
     pub fn get(&self, slot: Slot) -> Option<&T> {
-        self.entries.get(slot as usize)?.as_ref().map(|e| &e.load)
+        self.entries.get(slot).map(|e| &e.load)
     }
 
     /// Returns what is kept with an operation.
     pub fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
-        self.entries.get_mut(slot as usize)?.as_mut().map(|e| &mut e.load)
+        self.entries.get_mut(slot).map(|e| &mut e.load)
     }
 
     /// Returns the lanes in which an operation stands: as long as one of two operations is in the
     /// book, they share a lane exactly if they share a key.
     pub fn lanes(&self, slot: Slot) -> impl Iterator<Item = LaneId> {
-        let places = entry(&self.entries, slot).map_or(&[][..], |e| e.places.all());
+        let places = self.entries.get(slot).map_or(&[][..], |e| e.places.all());
         places.iter().map(|place| place.lane)
     }
 
@@ -157,13 +159,13 @@ impl<T> Book<T> {
     /// Returns the length of an operation's body in bytes.
     #[must_use]
     pub fn size(&self, slot: Slot) -> usize {
-        entry(&self.entries, slot).map_or(0, |e| e.size as usize)
+        self.entries.get(slot).map_or(0, |e| e.size as usize)
     }
 
     /// Tells whether an operation that waits may travel soon.
     #[must_use]
     pub fn is_ready(&self, slot: Slot) -> bool {
-        entry(&self.entries, slot).is_some_and(|e| e.queued)
+        self.entries.get(slot).is_some_and(|e| e.queued)
     }
 
     /// Returns the operations that were ready and have begun to wait again since the last call:
@@ -179,10 +181,7 @@ impl<T> Book<T> {
         lanes.sort_unstable();
         // A repeated key would make the operation wait for itself.
         lanes.dedup();
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.entries.push(None);
-            (self.entries.len() - 1) as Slot
-        });
+        let slot = self.free.pop().unwrap_or_else(|| self.entries.grow());
         let mut ahead = 0;
         for &id in &lanes {
             let Some(lane) = self.lanes.get_mut(id) else { continue };
@@ -191,7 +190,7 @@ impl<T> Book<T> {
                 lane.first = slot;
             } else {
                 ahead += 1;
-                if let Some(before) = entry_mut(&mut self.entries, last) {
+                if let Some(before) = self.entries.get_mut(last) {
                     before.places.link(id, slot);
                 }
             }
@@ -207,9 +206,7 @@ impl<T> Book<T> {
             settling: false,
         };
         self.next_order += 1;
-        if let Some(place) = self.entries.get_mut(slot as usize) {
-            *place = Some(entry);
-        }
+        self.entries.put(slot, entry);
         self.waiting += 1;
         self.offer(slot, None);
         slot
@@ -229,7 +226,7 @@ impl<T> Book<T> {
     pub fn take(&mut self, batch: u32, room: usize, now: Instant) -> Option<(Slot, usize)> {
         loop {
             let &Reverse((_, slot)) = self.ready.peek()?;
-            let Some(entry) = entry(&self.entries, slot) else {
+            let Some(entry) = self.entries.get(slot) else {
                 self.ready.pop();
                 continue;
             };
@@ -252,7 +249,7 @@ impl<T> Book<T> {
             if let Some(due) = due
                 && due > now
             {
-                if let Some(entry) = entry_mut(&mut self.entries, slot) {
+                if let Some(entry) = self.entries.get_mut(slot) {
                     entry.settling = true;
                 }
                 self.settling.push(Reverse((due, slot)));
@@ -283,7 +280,7 @@ impl<T> Book<T> {
     /// Ends an operation that is under way and returns what was kept with it. `applied` tells
     /// whether Customer.io has accepted it, or may have.
     pub fn end(&mut self, slot: Slot, applied: bool, now: Instant) -> Option<T> {
-        let entry = self.entries.get_mut(slot as usize)?.take()?;
+        let entry = self.entries.take(slot)?;
         self.free.push(slot);
         self.under_way = self.under_way.saturating_sub(1);
         for place in entry.places.all() {
@@ -311,7 +308,7 @@ impl<T> Book<T> {
     fn shrink(&mut self) {
         if self.is_empty() && self.entries.len() > KEPT {
             debug_assert!(self.lanes.is_empty());
-            self.entries = Vec::new();
+            self.entries = Entries::default();
             self.free = Vec::new();
             self.lanes = Lanes::default();
             // What is left there is out of date.
@@ -333,11 +330,11 @@ impl<T> Book<T> {
 
     /// Queues an operation if it may travel.
     fn offer(&mut self, slot: Slot, batch: Option<u32>) {
-        let Some(candidate) = entry(&self.entries, slot) else { return };
+        let Some(candidate) = self.entries.get(slot) else { return };
         if candidate.queued || !self.may_travel(candidate, batch) {
             return;
         }
-        if let Some(candidate) = entry_mut(&mut self.entries, slot) {
+        if let Some(candidate) = self.entries.get_mut(slot) {
             candidate.queued = true;
             // The upper half of the count is that of the last arrival, unless it went up since.
             let age = (self.next_order as u32).wrapping_sub(candidate.order);
@@ -351,7 +348,7 @@ impl<T> Book<T> {
     /// Removes the head of the ready queue, which is `slot`.
     fn unqueue(&mut self, slot: Slot) {
         self.ready.pop();
-        if let Some(entry) = entry_mut(&mut self.entries, slot) {
+        if let Some(entry) = self.entries.get_mut(slot) {
             entry.queued = false;
             self.ready_count = self.ready_count.saturating_sub(1);
             self.ready_bytes = self.ready_bytes.saturating_sub(entry.size as usize);
@@ -360,7 +357,7 @@ impl<T> Book<T> {
 
     /// Moves an operation out of its lanes' waiting part.
     fn depart(&mut self, slot: Slot, batch: u32) {
-        let Some(entry) = entry(&self.entries, slot) else { return };
+        let Some(entry) = self.entries.get(slot) else { return };
         let exclusive = self.strict || entry.effect != Effect::Ordinary;
         let places: SmallVec<[lanes::Place; 4]> = SmallVec::from_slice(entry.places.all());
         self.waiting = self.waiting.saturating_sub(1);
@@ -374,7 +371,7 @@ impl<T> Book<T> {
                 lane.under_way += 1;
                 lane.batch = if exclusive { NO_BATCH } else { batch };
             }
-            if let Some(next) = entry_mut(&mut self.entries, place.behind) {
+            if let Some(next) = self.entries.get_mut(place.behind) {
                 next.ahead = next.ahead.saturating_sub(1);
             }
         }
@@ -385,14 +382,6 @@ impl<T> Book<T> {
             }
         }
     }
-}
-
-fn entry<T>(entries: &[Option<Entry<T>>], slot: Slot) -> Option<&Entry<T>> {
-    entries.get(slot as usize)?.as_ref()
-}
-
-fn entry_mut<T>(entries: &mut [Option<Entry<T>>], slot: Slot) -> Option<&mut Entry<T>> {
-    entries.get_mut(slot as usize)?.as_mut()
 }
 
 #[cfg(test)]

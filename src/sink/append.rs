@@ -45,7 +45,8 @@ use crate::telemetry;
 /// Bytes of events that one append takes at most, beyond its first batch.
 const GROUP_BYTES: u64 = 4 * 1024 * 1024;
 
-/// How long failing dead letters are tried again before the sender is told.
+/// How long failing dead letters are tried again, and a write that hangs is waited for, before the
+/// sender is told.
 const LETTERS_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Pause before a failed write is tried again.
@@ -58,7 +59,8 @@ pub(super) trait Letters: Send + Sync + 'static {
 
 impl Letters for DeadLetters {
     fn write(&self, letters: Vec<DeadLetter>) -> BoxFuture<'_, Result<(), Unwritten>> {
-        Box::pin(DeadLetters::write(self, letters))
+        // All who come later wait behind this batch.
+        Box::pin(self.write_within(letters, LETTERS_PATIENCE))
     }
 }
 

@@ -164,11 +164,15 @@ impl Writer {
     fn step(&mut self) {
         let mut state = self.shared.state();
         let flushers = std::mem::take(&mut state.flushers);
+        // Nothing comes after what is written now.
+        let last = state.closed && (state.dropped || !flushers.is_empty());
         #[cfg(test)]
         assert!(!state.sabotaged, "sabotaged");
         drop(state);
+        // Whoever flushes in the pause is answered without another try: opening costs reading, and
+        // readers wait meanwhile.
         let now = Instant::now();
-        if self.failed.as_ref().is_some_and(|failed| !failed.writable || failed.next <= now) {
+        if self.failed.as_ref().is_some_and(|failed| last || failed.next <= now) {
             self.recover();
         }
         if self.failed.as_ref().is_none_or(|failed| failed.writable) {

@@ -87,7 +87,7 @@ impl Courier {
 
     /// Tells whether so many dead letters wait to become durable that further ones would have no
     /// place in memory.
-    fn letters_abound(&self) -> bool {
+    pub(super) fn letters_abound(&self) -> bool {
         self.letters.len() >= self.pace.read_ahead
             || self.letters.bytes() >= self.pace.read_ahead_bytes
     }

@@ -70,6 +70,89 @@ async fn letters_that_wait_count_among_the_bytes_that_are_read_ahead() {
     assert_eq!(world.counts(), (1, 2));
 }
 
+/// A runtime on which work that may wait for a disk never ends until `held` is dropped.
+fn hanging() -> (tokio::runtime::Runtime, std::sync::mpsc::Sender<()>) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(1).build().unwrap();
+    let (held, until) = std::sync::mpsc::channel();
+    runtime.spawn_blocking(move || until.recv().is_ok());
+    (runtime, held)
+}
+
+#[test]
+fn a_letter_whose_writing_hangs_keeps_nobody_else_waiting() {
+    let (runtime, held) = hanging();
+    runtime.block_on(async {
+        let world = World::new(refusing_a());
+        world.put_each(&["a1", "b1", "a2", "ac1"]).await;
+        let (_, task) = world.start();
+        until(|| world.counts() == (1, 0)).await;
+        world.put_each(&["b2", "d1"]).await;
+        until(|| world.counts() == (3, 0)).await;
+        assert!(world.letters().is_empty());
+        drop(held);
+        world.finish(task).await;
+        assert_eq!((world.counts(), world.letters().len()), ((3, 3), 3));
+    });
+}
+
+#[test]
+fn who_does_not_wait_for_a_write_that_hangs_lets_no_others_wait_behind_it() {
+    let (runtime, held) = hanging();
+    runtime.block_on(async {
+        let world = World::new(refusing_a());
+        let letters = DeadLetters::open(world.dir.path(), &world.letters).unwrap();
+        let letter = || vec![crate::delivery::dead_letter::tests::letter("{}")];
+        let long = Duration::from_secs(30);
+        let unwritten = letters.write_within(letter(), Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!(unwritten.error.kind(), std::io::ErrorKind::TimedOut);
+        for _ in 0..2 {
+            let refused = letters.write_within(letter(), long).now_or_never();
+            assert!(matches!(refused, Some(Err(_))), "at once");
+        }
+        drop(held);
+        until(|| !world.letters().is_empty()).await;
+        until(|| letters.write_within(letter(), long).now_or_never().is_none()).await;
+        letters.write_within(letter(), long).await.unwrap();
+        // The one that hung, one for which nobody waited, and the last one.
+        assert_eq!(world.letters().len(), 3);
+    });
+}
+
+#[test]
+fn letters_that_abound_since_their_writing_hangs_hold_delivery_visibly() {
+    let (runtime, held) = hanging();
+    runtime.block_on(async {
+        let mut world = World::new(refusing_a());
+        world.pace.read_ahead = 4;
+        world.config.batch.max_items = 1;
+        world.put_each(&["a1", "a2", "a3", "a4", "a5"]).await;
+        let (handle, task) = world.start();
+        until(|| handle.status().state == "held").await;
+        assert_eq!(handle.status().reason.as_deref(), Some("dead_letters"));
+        assert_eq!(world.fake.requests().len(), 4, "there is place for so many letters");
+        drop(held);
+        world.finish(task).await;
+        assert_eq!((world.counts(), handle.status().state), ((0, 5), "sending"));
+    });
+}
+
+#[test]
+fn a_delivery_that_is_stopped_does_not_wait_for_a_letter_whose_writing_hangs() {
+    let (runtime, held) = hanging();
+    runtime.block_on(async {
+        let world = World::new(refusing_a());
+        world.put_each(&["a1"]).await;
+        let (_, task) = world.start();
+        until(|| world.fake.requests().len() == 1).await;
+        task.abort();
+        let ended = tokio::time::timeout(Duration::from_secs(30), task).await.expect("it ends");
+        assert!(ended.unwrap_err().is_cancelled());
+        assert_eq!(world.buffer.stats().events, 1, "the next life sends it again");
+    });
+    drop(held);
+}
+
 #[tokio::test]
 async fn of_letters_that_do_not_all_fit_those_that_do_are_settled() {
     let mut world = World::new(refusing_a());

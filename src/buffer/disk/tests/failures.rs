@@ -1,5 +1,7 @@
 //! Disks that fail or are full.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::faulty_disk::{Disk, Failing};
 use super::*;
 use crate::buffer::disk::meta::Meta;
@@ -181,6 +183,45 @@ async fn what_is_settled_before_a_full_disk_can_be_opened_is_written_once_it_can
     let buffer = disk.open();
     assert_eq!(buffer.all_lives().unwrap().gap(), 0);
     assert_eq!(all_sequences(&buffer).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn flushes_do_not_open_a_failed_database_again_before_its_pause_is_over() {
+    let disk = Arc::new(Disk::default());
+    let opened = Arc::new(AtomicU64::new(0));
+    let (factory, count) = (disk.factory(), Arc::clone(&opened));
+    let counting: BackendFactory = Arc::new(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        factory()
+    });
+    let store = Store::new(PathBuf::from("/nowhere"), counting, Reserve::new(None));
+    let meta = store.open().unwrap();
+    let state = State::new(1 << 30, WhenFull::Wait, meta.clone());
+    let shared = Arc::new(Shared::new(store, state, OnCorruption::Stop));
+    let mut writer = Writer::new(Arc::clone(&shared), meta);
+    writer.try_again = Duration::from_hours(1);
+    let writer = Some(std::thread::spawn(move || writer.run()));
+    let line = Line::new(Arc::clone(&shared));
+    let reader = Reader::new(Arc::clone(&shared));
+    let buffer = DiskBuffer { shared, line, reader, writer };
+
+    disk.fail(Failing::Everything, 0, u64::MAX);
+    buffer.append(vec![event(1)]).await.unwrap_err();
+    buffer.flush().await;
+    let tries = opened.load(Ordering::Relaxed);
+    let mut tally = Tally::default();
+    tally.end(&Outcome::Withheld(ReasonCode::OnetrustDenied.into()));
+    for _ in 0..20 {
+        buffer.record(&tally);
+        buffer.flush().await;
+    }
+    assert_eq!(opened.load(Ordering::Relaxed), tries);
+
+    disk.heal();
+    buffer.close();
+    buffer.flush().await;
+    let ledger = disk.after_a_crash().open().all_lives().unwrap();
+    assert_eq!((ledger.received, ledger.gap()), (20, 0), "a last flush tries at once");
 }
 
 /// A buffer on a full disk whose writer does nothing by itself.
