@@ -119,7 +119,6 @@ enum Command {
     /// Look into the buffer while nothing runs
     Buffer(buffer::BufferArgs),
     /// Ask a running process whether it can accept events
-    #[command(hide = true)]
     Health(health::HealthArgs),
     /// Start a local Customer.io Track API
     Sandbox(sandbox::SandboxArgs),

@@ -75,6 +75,8 @@ pub use customerio::{
     Api, BatchConfig, CustomerIoConfig, Ordering, Region, RetryConfig, StatusPattern,
 };
 pub use filter::{EventListConfig, EventListMode, FilterConfig, Mode, ModeConfig};
+#[cfg(feature = "cli")]
+pub(crate) use form::{BadPath, event_path};
 pub use load_mode::LoadMode;
 pub use mapping::MappingConfig;
 pub use process::{AdminConfig, LogConfig, LogFormat, LogLevel};

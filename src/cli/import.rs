@@ -8,7 +8,7 @@ mod document;
 mod settings;
 mod yaml;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,7 +29,8 @@ const MAX_BYTES: u64 = 16 << 20;
 #[command(after_long_help = "\
 Examples:
   rudder-customerio import destination.json -o config/rudder-customerio.yaml
-  curl -su \"$WRITE_KEY:\" \"$CONFIG_URL/sourceConfig\" | rudder-customerio import - --destination \"Customer IO\"
+  curl -su \"$WRITE_KEY:\" \"$CONFIG_URL/sourceConfig\" |
+    rudder-customerio import - --destination \"Customer IO\"
 
 It takes the configuration of a Customer.io destination alone, the destination with its configuration, or a \
 document with sources and their destinations, such as the answer to /sourceConfig or a workspace's configuration. \
@@ -194,6 +195,10 @@ fn save(path: &Path, text: &str, force: bool) -> Result<(), String> {
         }
         _ => format!("cannot write {}: {error}", path.display()),
     };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)
+            .map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
+    }
     let mut options = OpenOptions::new();
     options.write(true);
     if force {

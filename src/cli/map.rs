@@ -15,8 +15,10 @@ use std::thread;
 use clap::ValueEnum;
 
 use self::page::{Format, Job};
+use super::output::Tone;
 use super::{Globals, exit, output, validate};
-use crate::config::{Config, CustomerIoConfig, Region};
+use crate::config::{self, Config, CustomerIoConfig, Region, SourceConfig};
+use crate::event::at_path;
 use crate::filter::Filter;
 use crate::mapping::Mapping;
 use crate::source::Origin;
@@ -31,6 +33,7 @@ const STACK_BYTES: usize = 16 << 20;
 Examples:
   rudder-customerio map events.ndjson
   rudder-customerio map --explain --curl events.ndjson
+  rudder-customerio map --event-path .message log-events.ndjson
   echo '{\"type\":\"track\",\"userId\":\"u1\",\"event\":\"Signed Up\"}' | rudder-customerio map --api v1 -
 
 For every input line that is not blank one JSON line is written, in input order:
@@ -62,6 +65,14 @@ pub struct MapArgs {
     #[arg(long)]
     curl: bool,
 
+    /// Take what stands at this path of each line as the event, such as .message
+    ///
+    /// This is what `event_path` of a source does: an object or JSON text stands there. A path names
+    /// keys, in quotes if need be (.a."b-c"); elements of lists (.a[0]) cannot be named. Without this
+    /// option a line is the event, whatever `event_path` the configuration's sources have.
+    #[arg(long, value_name = "PATH", value_parser = event_path)]
+    event_path: Option<Arc<[String]>>,
+
     /// RudderStack's type of the source, by which `filter.mode` may differ
     #[arg(long, value_name = "TYPE", default_value = "")]
     source_type: String,
@@ -76,6 +87,10 @@ enum Api {
     V2,
 }
 
+fn event_path(text: &str) -> Result<Arc<[String]>, config::BadPath> {
+    config::event_path(text).map(Arc::from)
+}
+
 /// Runs the command.
 pub fn run(args: MapArgs, globals: &Globals) -> ExitCode {
     let config = match output::optional_config(globals) {
@@ -83,6 +98,11 @@ pub fn run(args: MapArgs, globals: &Globals) -> ExitCode {
         Err(code) => return code,
     };
     let color = globals.color;
+    if args.event_path.is_none() {
+        for note in wrapped(&config) {
+            output::say(format!("{} {note}", output::paint(Tone::Hint, "note:", color)));
+        }
+    }
     let whole = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
         let job = match job(&args, &config, color) {
             Ok(job) => job,
@@ -98,6 +118,28 @@ pub fn run(args: MapArgs, globals: &Globals) -> ExitCode {
         Ok(Err(_)) => failed("mapping stopped unexpectedly"),
         Err(error) => failed(&format!("cannot start a thread: {error}")),
     }
+}
+
+/// Tells of the sources whose events are wrapped, since lines that were copied from one of them would
+/// be malformed here and are not there.
+fn wrapped(config: &Config) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (n, source) in config.sources.iter().enumerate() {
+        let path = match source {
+            SourceConfig::Http(source) => &source.event_path,
+            SourceConfig::Vector(source) => &source.event_path,
+            SourceConfig::Stdin(source) => &source.event_path,
+            SourceConfig::RudderStack(_) => &None,
+        };
+        if let Some(path) = path {
+            let path = at_path::shown(path);
+            notes.push(format!(
+                "each line is taken as an event; sources[{n}] takes what stands at `{path}`: for that \
+                 add --event-path '{path}'"
+            ));
+        }
+    }
+    notes
 }
 
 fn failed(why: &str) -> ExitCode {
@@ -124,6 +166,7 @@ fn job(args: &MapArgs, config: &Config, color: bool) -> Result<Job, ExitCode> {
     Ok(Job {
         filter: Arc::new(Filter::new(&config.filter, &config.consent)),
         mapping: Arc::new(mapping),
+        event_path: args.event_path.clone(),
         origin: Origin { source: Arc::from("map"), source_type: Arc::from(&*args.source_type) },
         format,
     })

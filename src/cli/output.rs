@@ -5,10 +5,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::{Config, ConsentConfig, LoadMode};
-use crate::diagnostic::{Diagnostic, Place, Severity};
+use crate::diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 use crate::outcome::{LedgerSnapshot, OutcomeKind};
 
 use super::{Color, DEFAULT_CONFIG, Globals, exit};
+
+/// Code of the warning that a configuration has no source.
+const NO_SOURCE: &str = "no_source";
 
 /// Decides whether standard error is coloured.
 pub fn color(choice: Color) -> bool {
@@ -122,23 +125,46 @@ pub fn no_consent_rule(config: &Config, path: &Path) -> Option<Diagnostic> {
     none.then(|| Diagnostic::warning("no_consent_rule", message).at(place).help(help))
 }
 
-/// Loads the configuration for a command that must have one, with its warnings.
-pub fn required_config(globals: &Globals) -> Result<(Config, Vec<Diagnostic>), ExitCode> {
-    match globals.config_file() {
-        Some(path) => {
-            let loaded = Config::load(&path, LoadMode::Full);
-            let (config, mut warnings) = loaded.map_err(|faults| {
-                report(&faults, globals.color);
-                ExitCode::from(exit::CONFIG)
-            })?;
-            warnings.extend(no_consent_rule(&config, &path));
-            Ok((config, warnings))
-        }
-        None => {
-            report(&[no_config()], globals.color);
-            Err(ExitCode::from(exit::CONFIG))
-        }
+/// Loads the configuration of what is to run, with its warnings. Without a source there is nothing to
+/// run; [`Config::load`] alone leaves that to programs with sources of their own.
+pub fn load_to_run(path: &Path) -> Result<(Config, Vec<Diagnostic>), Diagnostics> {
+    let (config, mut warnings) = Config::load(path, LoadMode::Full)?;
+    if let Some(fault) = warnings.iter_mut().find(|warning| warning.code == NO_SOURCE) {
+        fault.severity = Severity::Error;
+        return Err(warnings.into());
     }
+    warnings.extend(no_consent_rule(&config, path));
+    Ok((config, warnings))
+}
+
+/// Loads the configuration for a command that must have one but needs no source, with its warnings.
+pub fn required_config(globals: &Globals) -> Result<(Config, Vec<Diagnostic>), ExitCode> {
+    required(globals, |path| {
+        let (config, mut warnings) = Config::load(path, LoadMode::Full)?;
+        warnings.retain(|warning| warning.code != NO_SOURCE);
+        warnings.extend(no_consent_rule(&config, path));
+        Ok((config, warnings))
+    })
+}
+
+/// Loads the configuration for `run`, with its warnings.
+pub fn config_to_run(globals: &Globals) -> Result<(Config, Vec<Diagnostic>), ExitCode> {
+    required(globals, load_to_run)
+}
+
+fn required(
+    globals: &Globals,
+    load: impl FnOnce(&Path) -> Result<(Config, Vec<Diagnostic>), Diagnostics>,
+) -> Result<(Config, Vec<Diagnostic>), ExitCode> {
+    let faults = match globals.config_file() {
+        Some(path) => match load(&path) {
+            Ok(loaded) => return Ok(loaded),
+            Err(faults) => faults.into(),
+        },
+        None => vec![no_config()],
+    };
+    report(&faults, globals.color);
+    Err(ExitCode::from(exit::CONFIG))
 }
 
 /// Loads the configuration, without secrets, for a command that can do without one.

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use self::voice::{Voice, Why};
 use super::output::{self, Tone};
 use super::{Globals, exit};
-use crate::config::{Config, LoadMode, LogFormat, LogLevel};
+use crate::config::{Config, LogFormat, LogLevel};
 use crate::diagnostic::Diagnostic;
 use crate::outcome::OutcomeKind;
 use crate::pipeline::{Ended, Pipeline, Reread, Surroundings, stop};
@@ -42,7 +42,7 @@ const WORLD: [&str; 4] = ["buffer", "data_dir", "listen", "threads"];
 
 /// Runs the command.
 pub fn run(_args: RunArgs, globals: &Globals) -> ExitCode {
-    let (config, warnings) = match output::required_config(globals) {
+    let (config, warnings) = match output::config_to_run(globals) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
@@ -84,11 +84,7 @@ pub fn run(_args: RunArgs, globals: &Globals) -> ExitCode {
 
 /// Reads the configuration as the start did.
 fn reread(path: PathBuf) -> Reread {
-    Arc::new(move || {
-        let (config, mut warnings) = Config::load(&path, LoadMode::Full)?;
-        warnings.extend(output::no_consent_rule(&config, &path));
-        Ok((config, warnings))
-    })
+    Arc::new(move || output::load_to_run(&path))
 }
 
 async fn until_the_end(config: Config, surroundings: Surroundings, voice: Voice) -> ExitCode {
@@ -135,6 +131,7 @@ fn end_code(ended: &Ended) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use crate::diagnostic::Severity;
     use crate::outcome::{Ledger, Outcome, ReasonCode, Tally};
     use crate::sink::Drained;
 
@@ -168,6 +165,20 @@ mod tests {
         assert_eq!(end_code(&lost), exit::SUCCESS);
         lost.drained.trouble = Some("row 7 is damaged".to_owned());
         assert_eq!(end_code(&lost), exit::FAILURE, "nobody would look after it");
+    }
+
+    #[test]
+    fn what_cannot_be_started_cannot_be_reloaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.yaml");
+        let read_again = |sources: &str| {
+            let text = format!("sources: {sources}\ncustomerio: {{ site_id: a, api_key: b }}\n");
+            std::fs::write(&path, text).unwrap();
+            reread(path.clone())()
+        };
+        assert!(read_again("[ { type: stdin } ]").is_ok());
+        let faults = read_again("[]").unwrap_err();
+        assert_eq!((&*faults[0].code, faults[0].severity), ("no_source", Severity::Error));
     }
 
     #[test]

@@ -41,55 +41,57 @@ pub struct SandboxArgs {
     ///
     /// The first rule that fires decides. Kinds:
     ///
-    ///   503                          a status (200 to 599), and nothing is applied
-    ///   429:retry-after=2            with Retry-After (seconds, date, date:SECONDS)
-    ///   502:html                     an HTML page, as proxies send it
-    ///   400:body=TEXT                a body of your own
-    ///   rate-limit:100               429 above 100 requests per second and credential
-    ///   rate-limit:per-second=9,burst=3 with a burst of its own
-    ///   items@5%                     207 with errors for one item in twenty; v1: 400
-    ///   items:person=u-1             the same for whoever is named u-1
-    ///   items:indexes=0+3            the same for the first and the fourth item
-    ///   items-in-200@5%              as items, with status 200
-    ///   bad-errors:index-out-of-range 207 with a useless body, and all is applied
-    ///   bad-errors:index-missing     an error that names no item
-    ///   bad-errors:not-a-list        an object in place of the list
-    ///   bad-errors:cut               JSON that ends midway
-    ///   bad-errors:empty             no body
-    ///   bad-errors:html              an HTML page
-    ///   whole-batch-400              400 for the whole batch
-    ///   whole-batch-400:bad-items    the same if one item is bad
-    ///   whole-batch-400:person=u-1   the same if an item names u-1
-    ///   latency:200ms                wait before the request is applied
-    ///   latency:200ms,after          wait when it was applied
-    ///   latency:p50=20ms,p99=500ms   wait by chance
-    ///   reset:accept                 reset the connection at once
-    ///   reset:after-request          apply, then reset the connection: a lost answer
-    ///   reset:mid-response           apply, and reset within the answer
-    ///   hang                         never answer
-    ///   slow-body                    one byte of the answer a second
-    ///   slow-body:100ms              one byte every 100 ms
-    ///   close-idle:500ms             close connections that are idle for so long
-    ///   unauthorized                 401
-    ///   unauthorized:from=10s,to=30s 401 for a while
-    ///   unauthorized:until=SITE:KEY  401 for every other credential
-    ///   redirect:URL                 307
-    ///   redirect:308:URL             301, 302, 307, or 308
-    ///   no-dedupe                    store events again whose id was seen before
-    ///   none                         nothing; exempts from the rules behind it
+    ///   503                              a status (200 to 599), and nothing is applied
+    ///   429:retry-after=2                with Retry-After (seconds, date, date:SECONDS)
+    ///   502:html                         an HTML page, as proxies send it
+    ///   400:body=TEXT                    a body of your own
+    ///   rate-limit:100                   429 above 100 requests per second and credential
+    ///   rate-limit:per-second=9,burst=3  with a burst of its own
+    ///   items@5%                         207 with errors for one item in twenty; v1: 400
+    ///   items:person=u-1                 the same for whoever is named u-1
+    ///   items:indexes=0+3                the same for the first and the fourth item
+    ///   items-in-200@5%                  as items, with status 200
+    ///   bad-errors:index-out-of-range    207 with a useless body, and all is applied
+    ///   bad-errors:index-missing         an error that names no item
+    ///   bad-errors:not-a-list            an object in place of the list
+    ///   bad-errors:cut                   JSON that ends midway
+    ///   bad-errors:empty                 no body
+    ///   bad-errors:html                  an HTML page
+    ///   whole-batch-400                  400 for the whole batch
+    ///   whole-batch-400:bad-items        the same if one item is bad
+    ///   whole-batch-400:person=u-1       the same if an item names u-1
+    ///   latency:200ms                    wait before the request is applied
+    ///   latency:200ms,after              wait when it was applied
+    ///   latency:p50=20ms,p99=500ms       wait by chance
+    ///   reset:accept                     reset the connection at once
+    ///   reset:after-request              apply, then reset the connection: a lost answer
+    ///   reset:mid-response               apply, and reset within the answer
+    ///   hang                             never answer
+    ///   slow-body                        one byte of the answer a second
+    ///   slow-body:100ms                  one byte every 100 ms
+    ///   close-idle:500ms                 close connections that are idle for so long
+    ///   unauthorized                     401
+    ///   unauthorized:from=10s,to=30s     401 for a while
+    ///   unauthorized:until=SITE:KEY      401 for every other credential
+    ///   redirect:URL                     307
+    ///   redirect:308:URL                 301, 302, 307, or 308
+    ///   no-dedupe                        store events again whose id was seen before
+    ///   none                             nothing; exempts from the rules behind it
     ///
     /// Conditions, for all kinds:
     ///
-    ///   503@10%                      for one request in ten
-    ///   503@every=10                 for every tenth
-    ///   503@first=5                  for the first five
-    ///   503@10%,times=3              three times
-    ///   503@after=3s,for=30s         from the third second on, for 30 seconds
+    ///   503@10%                          for one request in ten
+    ///   503@every=10                     for every tenth
+    ///   503@first=5                      for the first five
+    ///   503@10%,times=3                  three times
+    ///   503@after=3s,for=30s             from the third second on, for 30 seconds
     ///
-    /// Without times= or for=, reset:accept resets connections to /_sandbox too, for it comes before
-    /// the request: then only a restart of the sandbox ends it.
+    /// Without times= or for=, reset:accept resets connections to /_sandbox too, for it comes
+    /// before the request: then only a restart of the sandbox ends it.
     ///
-    /// JSON: {"match":{"path":"/api/v2/*","person":"u-1"},"when":{"every":10},"do":{"status":503}}
+    /// As JSON:
+    ///
+    ///   {"match":{"path":"/api/v2/*","person":"u-1"},"when":{"every":10},"do":{"status":503}}
     #[arg(long, value_name = "RULE", verbatim_doc_comment)]
     pub fault: Vec<String>,
 
@@ -101,27 +103,27 @@ pub struct SandboxArgs {
     ///
     /// Switches are for what is a setting of a workspace, or not documented. With their defaults:
     ///
-    ///   region_mismatch=proxy     an EU credential on the US host: proxy, redirect, fail
-    ///   other_region_url=null     where redirect points to
-    ///   oversize_status=413       for requests that are too large: 413, 400
-    ///   accept_gzip=false         take gzip bodies
-    ///   ulid=strict               an event id that is no ULID: strict (refused), ignore
-    ///   numeric_ids=refuse        identifiers that are JSON numbers: refuse, accept
-    ///   nested_values=free        1000 bytes for objects and arrays too: free, encoded
-    ///   event_values=free         1000 bytes for event attributes too: free, limited
-    ///   all_invalid=207           a batch without one valid item: 207, 400
-    ///   batch_order=array         order of application: array, shuffle
-    ///   auto_merge=true           merge an id-only with an e-mail-only person
-    ///   events_create_people=true events for unknown ids create bare people
-    ///   object_types=any          any, or a list such as 1,2
-    ///   segments=any              any, or a list such as 7,8
-    ///   phone=false               phone is an identifier
-    ///   dedupe=true               ignore events whose id was seen before
-    ///   apply_delay=0ms           how long accepted operations wait
-    ///   apply_jitter=0ms          and up to how much longer, by chance
-    ///   max_connections=900       open connections; further ones are closed at once
-    ///   log_requests=10000        requests that the log keeps
-    ///   log_body_bytes=8192       bytes of each body that the log keeps
+    ///   region_mismatch=proxy      an EU credential on the US host: proxy, redirect, fail
+    ///   other_region_url=null      where redirect points to
+    ///   oversize_status=413        for requests that are too large: 413, 400
+    ///   accept_gzip=false          take gzip bodies
+    ///   ulid=strict                an event id that is no ULID: strict (refused), ignore
+    ///   numeric_ids=refuse         identifiers that are JSON numbers: refuse, accept
+    ///   nested_values=free         1000 bytes for objects and arrays too: free, encoded
+    ///   event_values=free          1000 bytes for event attributes too: free, limited
+    ///   all_invalid=207            a batch without one valid item: 207, 400
+    ///   batch_order=array          order of application: array, shuffle
+    ///   auto_merge=true            merge an id-only with an e-mail-only person
+    ///   events_create_people=true  events for unknown ids create bare people
+    ///   object_types=any           any, or a list such as 1,2
+    ///   segments=any               any, or a list such as 7,8
+    ///   phone=false                phone is an identifier
+    ///   dedupe=true                ignore events whose id was seen before
+    ///   apply_delay=0ms            how long accepted operations wait
+    ///   apply_jitter=0ms           and up to how much longer, by chance
+    ///   max_connections=900        open connections; further ones are closed at once
+    ///   log_requests=10000         requests that the log keeps
+    ///   log_body_bytes=8192        bytes of each body that the log keeps
     #[arg(long, value_name = "NAME=VALUE", verbatim_doc_comment)]
     pub switch: Vec<String>,
 

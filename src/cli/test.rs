@@ -22,6 +22,8 @@ A test file is a list of cases:
     operations:
       - { type: person, action: event, identifiers: { id: u1 }, name: Signed Up, attributes: {} }
 
+`event` is the RudderStack event itself, also where a source has an `event_path`.
+
 Ends with 0 if all cases passed, 1 if one failed, 78 if configuration, scripts, or a test file \
 are invalid.")]
 pub struct TestArgs {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::buffer::disk;
-use crate::config::{BufferKind, Config, LoadMode};
+use crate::config::{BufferKind, Config};
 use crate::data_dir::{self, DataDir, Holder};
 use crate::delivery::client::Client;
 use crate::diagnostic::{Diagnostic, Place};
@@ -76,16 +76,15 @@ impl Checks {
             output::report(&[output::no_config()], self.color);
             return None;
         };
-        match Config::load(&path, LoadMode::Full) {
+        match output::load_to_run(&path) {
             Ok((config, warnings)) => {
                 output::report(&warnings, self.color);
-                output::report(output::no_consent_rule(&config, &path).as_slice(), self.color);
                 let sources = count(config.sources.len(), "source");
                 self.good(&format!("configuration {}: {sources}", path.display()));
                 Some(config)
             }
             Err(faults) => {
-                self.invalid += faults.len();
+                self.invalid += 1;
                 output::report(&faults, self.color);
                 None
             }

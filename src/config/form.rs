@@ -15,6 +15,8 @@ use super::tree::{Data, Node};
 
 pub(super) use amount::{Count, Period, Size};
 pub(super) use event_path::EventPath;
+#[cfg(feature = "cli")]
+pub(crate) use event_path::{BadPath, event_path};
 pub(super) use network::{Address, BaseUrl, Network};
 
 /// Text as it stands.

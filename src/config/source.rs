@@ -101,8 +101,8 @@ section! {
         tls: Option<TlsConfig> as Nullable<Sect> = "null",
     }
     refused {
-        "event_path" => "leave it out: SDKs send events as they are. Sources of type http, vector, and stdin take it",
-        "token" => "name the accepted keys in write_keys; sources of type http take a token",
+        "event_path" => "it is an option of the sources http, vector, and stdin; leave it out: SDKs send events as they are",
+        "token" => "it is an option of the source http; name the accepted keys in write_keys",
     }
     skipped { "type" }
     checked by gateway
@@ -161,8 +161,8 @@ section! {
         /// What senders must present: as a Bearer token, or as the user or the password of Basic. Null
         /// asks for nothing, which is allowed on loopback only.
         token: Option<SecretString> as Nullable<Secret> = "null",
-        /// Where in each element the event is, such as `.message`, as an object or as JSON text. Null:
-        /// the element itself.
+        /// Where in each element the event is, such as `.message`, as an object or as JSON text. It names
+        /// keys; elements of lists (`.a[0]`) cannot be named. Null: the element itself.
         event_path: Option<Vec<String>> as Nullable<EventPath> = "null",
         /// When a request is answered. `delivered` makes the sender wait for Customer.io.
         ack: Ack as Choice = "buffered",
@@ -172,8 +172,8 @@ section! {
         tls: Option<TlsConfig> as Nullable<Sect> = "null",
     }
     refused {
-        "write_keys" => "set token: what senders must present; sources of type rudderstack take write_keys",
-        "trusted_proxies" => "leave it out: an event's own address counts. Sources of type rudderstack take it",
+        "write_keys" => "it is an option of the source rudderstack; set token: what senders must present",
+        "trusted_proxies" => "it is an option of the source rudderstack; leave it out: an event's own address counts",
     }
     skipped { "type" }
     checked by strangers
@@ -186,8 +186,8 @@ section! {
     pub struct VectorConfig {
         /// Address to listen on: an IP address and a port.
         listen: SocketAddr as Address = "127.0.0.1:6000",
-        /// Where in each log event the event is, such as `.message`, as an object or as JSON text. Null:
-        /// the log event itself.
+        /// Where in each log event the event is, such as `.message`, as an object or as JSON text. It
+        /// names keys; elements of lists (`.a[0]`) cannot be named. Null: the log event itself.
         event_path: Option<Vec<String>> as Nullable<EventPath> = "null",
         /// When a request is answered. `delivered` makes the sender wait for Customer.io.
         ack: Ack as Choice = "buffered",
@@ -197,9 +197,9 @@ section! {
         tls: Option<TlsConfig> as Nullable<Sect> = "null",
     }
     refused {
-        "token" => "Vector's protocol carries none: ask for certificates with tls.client_ca_file, or use type http",
-        "write_keys" => "Vector's protocol carries none: ask for certificates with tls.client_ca_file",
-        "trusted_proxies" => "leave it out: an event's own address counts. Sources of type rudderstack take it",
+        "token" => "it is an option of the source http; Vector's protocol carries none: ask for certificates with tls.client_ca_file",
+        "write_keys" => "it is an option of the source rudderstack; Vector's protocol carries none: ask for certificates with tls.client_ca_file",
+        "trusted_proxies" => "it is an option of the source rudderstack; leave it out: an event's own address counts",
     }
     skipped { "type" }
 }
@@ -209,9 +209,18 @@ section! {
     /// settled.
     #[derive(Clone, Debug, Default)]
     pub struct StdinConfig {
-        /// Where in each line the event is, such as `.message`, as an object or as JSON text. Null: the
-        /// line itself.
+        /// Where in each line the event is, such as `.message`, as an object or as JSON text. It names
+        /// keys; elements of lists (`.a[0]`) cannot be named. Null: the line itself.
         event_path: Option<Vec<String>> as Nullable<EventPath> = "null",
+    }
+    refused {
+        "listen" => "it is an option of the sources rudderstack, http, and vector; standard input has no address",
+        "write_keys" => "it is an option of the source rudderstack; leave it out: whoever can write to standard input may",
+        "token" => "it is an option of the source http; leave it out: whoever can write to standard input may",
+        "ack" => "it is an option of the sources rudderstack, http, and vector; nobody waits for an answer here",
+        "max_body" => "it is an option of the sources rudderstack, http, and vector; a line may have 4096000 bytes",
+        "trusted_proxies" => "it is an option of the source rudderstack; leave it out: an event's own address counts",
+        "tls" => "it is an option of the sources rudderstack, http, and vector; nothing is listened to here",
     }
     skipped { "type" }
 }

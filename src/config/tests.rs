@@ -1,5 +1,6 @@
 //! Whole configurations: what is accepted, and what is said about the others.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -254,9 +255,9 @@ log:
     error[bad_unit]: this is not a size
       --> c.yaml:8:15 (sources[1].max_body)
       = help: write bytes, or a whole number with kB, MB, GB, KiB, MiB, GiB, or TiB: 512 MiB
-    error[unknown_key]: there is no key `event_path` here
+    error[unknown_key]: `type: rudderstack` has no key `event_path`
       --> c.yaml:9:5 (sources[1].event_path)
-      = help: leave it out: SDKs send events as they are. Sources of type http, vector, and stdin take it
+      = help: it is an option of the sources http, vector, and stdin; leave it out: SDKs send events as they are
     error[outer_blanks]: the text begins or ends with a blank, and is compared exactly
       --> c.yaml:12:19 (consent.rules[0].provider)
       = help: take the blank away
@@ -318,6 +319,32 @@ fn what_a_buffer_in_memory_ignores_is_told() {
     ");
     assert_eq!(said_with("buffer: { on_corruption: set_aside }"), "");
     assert!(said_with("buffer: { type: disc }").contains("did you mean `disk`?"));
+}
+
+#[test]
+fn a_key_of_another_source_is_told_with_the_sources_that_have_it() {
+    let keys: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::from([
+        ("listen", BTreeSet::from(["rudderstack", "http", "vector"])),
+        ("write_keys", BTreeSet::from(["rudderstack"])),
+        ("trusted_proxies", BTreeSet::from(["rudderstack"])),
+        ("token", BTreeSet::from(["http"])),
+        ("event_path", BTreeSet::from(["http", "vector", "stdin"])),
+        ("ack", BTreeSet::from(["rudderstack", "http", "vector"])),
+        ("max_body", BTreeSet::from(["rudderstack", "http", "vector"])),
+        ("tls", BTreeSet::from(["rudderstack", "http", "vector"])),
+    ]);
+    for kind in ["rudderstack", "http", "vector", "stdin"] {
+        for (key, owners) in keys.iter().filter(|(_, owners)| !owners.contains(kind)) {
+            let text = format!("{CUSTOMERIO}sources: [ {{ type: {kind}, {key}: x }} ]\n");
+            let said = said(&text);
+            assert!(said.contains(&format!("`type: {kind}` has no key `{key}`")), "{said}");
+            let help = said.split_once("= help: it is an option of the source").unwrap().1;
+            let named = help.split(';').next().unwrap();
+            for other in ["rudderstack", "http", "vector", "stdin"] {
+                assert_eq!(named.contains(other), owners.contains(other), "{other}: {said}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -664,12 +691,12 @@ fn listeners_need_a_token_off_loopback_both_files_of_tls_and_an_own_address() {
     error[unknown_key]: there is no key `key` here
       --> c.yaml:4:69 (sources[1].tls.key)
       = help: known keys here: cert_file, key_file, client_ca_file
-    error[unknown_key]: there is no key `token` here
+    error[unknown_key]: `type: vector` has no key `token`
       --> c.yaml:5:42 (sources[2].token)
-      = help: Vector's protocol carries none: ask for certificates with tls.client_ca_file, or use type http
+      = help: it is an option of the source http; Vector's protocol carries none: ask for certificates with tls.client_ca_file
     error[bad_path]: this is not a path
       --> c.yaml:5:64 (sources[2].event_path)
-      = help: begin with a dot, and write other than letters, digits, and _ in quotes: .a."b-c"
+      = help: begin with a dot, and write keys of other than letters, digits, and _ in quotes: .a."b-c"; an element of a list, as in .a[0], cannot be named
     "#);
     assert_eq!(
         codes(&format!(

@@ -22,7 +22,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::Shared;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Refused;
 use super::submit::Acknowledged;
@@ -41,9 +41,14 @@ const MOST: usize = 100_000;
 /// What identifies the bytes of a request.
 pub type Fingerprint = [u8; 32];
 
-/// The events are stored, but not delivered yet.
+/// The events are taken, but not delivered yet: most likely they are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotDelivered;
+
+impl NotDelivered {
+    /// Label of the metric.
+    pub const LABEL: &str = "not_delivered";
+}
 
 /// Requests that were taken, and whose end nobody knows yet; cheap to clone.
 #[derive(Clone)]
@@ -84,7 +89,8 @@ pub fn fingerprint(parts: &[&[u8]]) -> Fingerprint {
 
 impl Repeats {
     /// Waits for the end of a request, which `take` hands in unless it is a repeat. `take` returns
-    /// nothing if there is nothing to wait for.
+    /// nothing if there is nothing to wait for. `hurried` resolves when it is to wait no longer; it is
+    /// polled once the request is remembered, since a repeat of any other would be stored again.
     ///
     /// # Errors
     ///
@@ -97,36 +103,44 @@ impl Repeats {
         &self,
         request: Fingerprint,
         take: impl Future<Output = Result<Option<Acknowledged>, R>>,
+        hurried: impl Future<Output = ()>,
     ) -> Result<(), R>
     where
         R: From<Refused> + From<NotDelivered>,
     {
         let until = Instant::now() + self.wait;
         let known = self.taken().get(&request).map(Arc::clone);
-        let taken = match known {
+        let (taken, remembered) = match known {
             Some(taken) => {
                 // Nothing of the repeat is needed while it waits.
                 drop(take);
-                taken
+                (taken, true)
             }
             None => match take.await? {
                 Some(end) => self.remember(request, end),
                 None => return Ok(()),
             },
         };
-        let ended = timeout_at(until, taken.end.clone()).await.map_err(|_| NotDelivered)?;
+        let ended = tokio::select! {
+            // An end that is there is told in any case.
+            biased;
+            ended = taken.end.clone() => ended,
+            () = sleep_until(until) => return Err(NotDelivered.into()),
+            () = hurried, if remembered => return Err(NotDelivered.into()),
+        };
         self.forget(&request, &taken);
         taken.told.notify_one();
         ended?;
         Ok(())
     }
 
-    fn remember(&self, request: Fingerprint, end: Acknowledged) -> Arc<Taken> {
+    /// Returns also whether there was room to remember it.
+    fn remember(&self, request: Fingerprint, end: Acknowledged) -> (Arc<Taken>, bool) {
         let taken = Arc::new(Taken { end: end.shared(), told: Notify::new() });
         {
             let mut all = self.taken();
             if all.len() >= self.most {
-                return taken;
+                return (taken, false);
             }
             all.insert(request, Arc::clone(&taken));
         }
@@ -140,7 +154,7 @@ impl Repeats {
             }
             repeats.forget(&request, &remembered);
         });
-        taken
+        (taken, true)
     }
 
     /// Forgets this one, and no later one with the same bytes.
@@ -158,7 +172,7 @@ impl Repeats {
 
 #[cfg(test)]
 mod tests {
-    use std::future::ready;
+    use std::future::{pending, ready};
 
     use tokio::sync::oneshot;
 
@@ -201,9 +215,9 @@ mod tests {
     async fn a_repeat_waits_for_the_end_of_what_its_sender_gave_up() {
         let repeats = Repeats::default();
         let (end, take) = new();
-        assert_eq!(repeats.once(ONE, ready(take)).now_or_never(), None, "and hangs up");
-        let again = repeats.once(ONE, never());
-        assert_eq!(repeats.once([2; 32], ready(Ok::<_, Refusal>(None))).await, Ok(()));
+        assert_eq!(repeats.once(ONE, ready(take), pending()).now_or_never(), None, "and hangs up");
+        let again = repeats.once(ONE, never(), pending());
+        assert_eq!(repeats.once([2; 32], ready(Ok::<_, Refusal>(None)), pending()).await, Ok(()));
         end.send(Ok(Summary::default())).unwrap();
         assert_eq!(again.await, Ok(()));
     }
@@ -212,20 +226,24 @@ mod tests {
     async fn an_end_is_kept_until_a_sender_is_told_and_then_equal_bytes_are_new_events() {
         let repeats = Repeats::default();
         let (end, take) = new();
-        assert_eq!(repeats.once(ONE, ready(take)).now_or_never(), None);
+        assert_eq!(repeats.once(ONE, ready(take), pending()).now_or_never(), None);
         end.send(Ok(Summary::default())).unwrap();
         // The memory sees the end, and keeps it.
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(repeats.once(ONE, never()).await, Ok(()));
+        assert_eq!(repeats.once(ONE, never(), pending()).await, Ok(()));
         let (end, take) = new();
-        assert_eq!(repeats.once(ONE, ready(take)).now_or_never(), None, "it is handed in");
+        assert_eq!(
+            repeats.once(ONE, ready(take), pending()).now_or_never(),
+            None,
+            "it is handed in"
+        );
         // What is over leaves the newer one alone.
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
-        let again = repeats.once(ONE, never());
+        let again = repeats.once(ONE, never(), pending());
         end.send(Ok(Summary::default())).unwrap();
         assert_eq!(again.await, Ok(()));
         assert!(repeats.taken().is_empty());
@@ -235,14 +253,14 @@ mod tests {
     async fn what_was_not_stored_is_handed_in_again() {
         let repeats = Repeats::default();
         let (end, take) = new();
-        assert_eq!(repeats.once(ONE, ready(take)).now_or_never(), None);
+        assert_eq!(repeats.once(ONE, ready(take), pending()).now_or_never(), None);
         end.send(Err(Refused::Unavailable)).unwrap();
         while !repeats.taken().is_empty() {
             tokio::task::yield_now().await;
         }
         let refused = Refusal::Refused(Refused::Closed);
         assert_eq!(
-            repeats.once(ONE, ready(Err(Refusal::Refused(Refused::Closed)))).await,
+            repeats.once(ONE, ready(Err(Refusal::Refused(Refused::Closed))), pending()).await,
             Err(refused)
         );
     }
@@ -252,8 +270,24 @@ mod tests {
         let repeats = Repeats { most: 0, ..Repeats::default() };
         let (end, take) = new();
         end.send(Ok(Summary::default())).unwrap();
-        assert_eq!(repeats.once(ONE, ready(take)).await, Ok(()));
+        assert_eq!(repeats.once(ONE, ready(take), pending()).await, Ok(()));
         assert!(repeats.taken().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_is_hurried_comes_back_for_the_end_if_that_is_remembered() {
+        let repeats = Repeats::default();
+        let (end, take) = new();
+        let refused = Err(Refusal::NotDelivered);
+        assert_eq!(repeats.once(ONE, ready(take), ready(())).await, refused);
+        assert_eq!(repeats.once(ONE, never(), ready(())).await, refused);
+        end.send(Ok(Summary::default())).unwrap();
+        assert_eq!(repeats.once(ONE, never(), ready(())).await, Ok(()), "it is told what is known");
+
+        let forgetful = Repeats { most: 0, ..Repeats::default() };
+        let (_end, take) = new();
+        let waits = forgetful.once(ONE, ready(take), ready(()));
+        assert_eq!(waits.now_or_never(), None, "its repeat would be stored again");
     }
 
     #[tokio::test]
@@ -261,8 +295,8 @@ mod tests {
         let short = Duration::from_millis(10);
         let repeats = Repeats { wait: short, keep: short, ..Repeats::default() };
         let (end, take) = new();
-        assert_eq!(repeats.once(ONE, ready(take)).await, Err(Refusal::NotDelivered));
-        assert_eq!(repeats.once(ONE, never()).await, Err(Refusal::NotDelivered));
+        assert_eq!(repeats.once(ONE, ready(take), pending()).await, Err(Refusal::NotDelivered));
+        assert_eq!(repeats.once(ONE, never(), pending()).await, Err(Refusal::NotDelivered));
         end.send(Ok(Summary::default())).unwrap();
         while !repeats.taken().is_empty() {
             tokio::time::sleep(short).await;

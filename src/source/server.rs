@@ -8,6 +8,7 @@ mod alarm;
 mod listening;
 mod places;
 mod prompt;
+mod requests;
 mod upload;
 
 use std::convert::Infallible;
@@ -41,6 +42,7 @@ use crate::telemetry::names;
 
 pub(in crate::source) use self::alarm::Alarm;
 pub use self::listening::{Kind, Listening};
+pub(in crate::source) use self::requests::{Requests, hurried};
 pub use self::upload::Upload;
 
 /// Connections that may wait to be accepted.
@@ -238,7 +240,8 @@ impl<R: Respond> Connection<R> {
     {
         let service = service_fn(|request: Request<Incoming>| {
             let (respond, begun) = (Arc::clone(&self.respond), Arc::new(place.begin()));
-            let request = request.map(|body| Upload::new(body, Arc::clone(&begun)));
+            let mut request = request.map(|body| Upload::new(body, Arc::clone(&begun)));
+            request.extensions_mut().insert(Arc::clone(&begun));
             async move {
                 let answer = respond.respond(request, peer).await;
                 drop(begun);
@@ -257,9 +260,15 @@ impl<R: Respond> Connection<R> {
                 _ = stop.wait_for(|stop| *stop), if !ending => true,
                 () = place.needed() => {
                     if !place.is_awaited() {
-                        // What is answered may not be sent yet: it leaves first.
-                        break connection.as_mut().now_or_never().unwrap_or(Ok(()));
+                        // What is answered may not be sent yet: it leaves first. And what has come
+                        // may not be read yet: it is answered.
+                        match connection.as_mut().now_or_never() {
+                            Some(ended) => break ended,
+                            None if !place.is_awaited() => break Ok(()),
+                            None => {}
+                        }
                     }
+                    place.hurry();
                     true
                 }
                 _ = look.tick() => {

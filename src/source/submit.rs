@@ -1,5 +1,8 @@
 //! How sources hand batches in, apart from who takes them.
 
+#[cfg(test)]
+pub(in crate::source) mod recorder;
+
 use std::future::Future;
 use std::time::Duration;
 

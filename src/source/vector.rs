@@ -8,7 +8,7 @@
 //! | a request that | is answered |
 //! | --- | --- |
 //! | finds no room, a full disk, or a pipeline that stops | UNAVAILABLE, within 30 s |
-//! | is not delivered within 50 s, with `ack: delivered` | UNAVAILABLE; the repeat waits on, and stores nothing again |
+//! | is not delivered within 50 s, or until others need its place, with `ack: delivered` | UNAVAILABLE; the repeat waits on, and stores nothing again |
 //! | comes too slowly, or ends early | DEADLINE_EXCEEDED, INTERNAL |
 //! | is larger than `max_body`, or no list of events | INVALID_ARGUMENT |
 //! | is compressed in another way than gzip or zstd | UNIMPLEMENTED |

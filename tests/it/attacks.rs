@@ -4,6 +4,7 @@
 mod connections;
 mod http1;
 mod http2;
+mod shares;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -108,12 +108,36 @@ fn what_is_offered_in_comments_could_be_used_as_it_stands() {
         let text = recipe::with_comments_as_options(&plain);
         let recipe = Recipe::parse(&text, &SECRETS);
         assert_eq!(recipe.unknown_options(), [""; 0], "{name}");
-        assert_eq!(["sdk", "direct"].contains(&name), text.trim() == plain.trim(), "{name}");
+        assert_eq!(name == "sdk", text.trim() == plain.trim(), "{name}");
     }
     let grpc = recipe::with_comments_as_options(&recipe::text("grpc"));
     let grpc = Recipe::parse(&grpc, &SECRETS);
     assert_eq!(grpc.at("/sinks/rudder_customerio/buffer/type"), "disk");
     assert_eq!(grpc.component("input").kind(), "stdin");
+}
+
+#[test]
+fn options_that_an_older_vector_refuses_are_in_comments_or_say_why_not() {
+    let newer = ["keepalive", "retry_strategy", "schema"];
+    let mut used = Vec::new();
+    for name in NAMES {
+        let recipe = Recipe::load(name, &SECRETS);
+        for component in recipe.components() {
+            let options = component.options.keys().filter(|o| newer.contains(&o.as_str()));
+            used.extend(options.map(|option| (name, option.clone())));
+            // `true` is all that older versions know beside `false`.
+            if (component.section, component.kind()) == ("sinks", "vector") {
+                assert_eq!(component.options["compression"], true, "{name}");
+            }
+            if component.kind() == "http_server" {
+                assert_eq!(component.options["auth"].get("strategy"), None, "{name}");
+            }
+        }
+    }
+    assert_eq!(used, [("http", "retry_strategy".to_owned())]);
+    let reason = recipe::text("http");
+    let (reason, _) = reason.split_once("    retry_strategy:").unwrap();
+    assert!(reason.lines().rev().take(4).any(|line| line.contains("refuses to start")), "{reason}");
 }
 
 #[test]

@@ -293,9 +293,9 @@ fn what_holds_no_destination_is_refused() {
 }
 
 #[test]
-fn a_file_is_overwritten_by_force_alone() {
+fn a_file_comes_with_its_folder_and_is_overwritten_by_force_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("c.yaml");
+    let path = dir.path().join("config/c.yaml");
     save(&path, "first and long", false).unwrap();
     let why = save(&path, "second", false).unwrap_err();
     assert!(why.contains("--force"), "{why}");

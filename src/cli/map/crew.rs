@@ -131,6 +131,7 @@ mod tests {
         Job {
             filter: Arc::new(Filter::new(&config.filter, &config.consent)),
             mapping: Arc::new(Mapping::load(&scripts, &Settings::default()).unwrap()),
+            event_path: None,
             origin: Origin { source: Arc::from("map"), source_type: Arc::from("") },
             format: Format::Lines { api: None, explain: false },
         }
@@ -158,6 +159,36 @@ mod tests {
             assert!(line.starts_with(&format!("{{\"line\":{i},\"outcome\":\"mapped\"")), "{line}");
             assert!(line.contains(&format!("\"u{i}\"")), "{line}");
         }
+    }
+
+    #[test]
+    fn the_event_is_what_stands_at_the_path_and_refused_as_a_source_refuses_it() {
+        let path: Arc<[String]> = Arc::from(["a".to_owned(), "b.c".to_owned()]);
+        let job = Job { event_path: Some(path), ..job() };
+        let text = r#"{"a":{"b.c":{"type":"track","userId":"u1"}}}
+{"a":{"b.c":"{\"type\":\"track\",\"userId\":\"u2\"}"}}
+{"type":"track","userId":"u3"}
+{"a":{"b.c":[1]}}
+"#;
+        let (mut data, mut unwell) = (Vec::new(), 0);
+        work(input(io::Cursor::new(text)), job, 1, |page| {
+            data.extend_from_slice(&page.data);
+            unwell += page.unwell;
+            Ok(())
+        })
+        .unwrap();
+        let text = String::from_utf8(data).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].contains("\"mapped\"") && lines[0].contains("\"u1\""), "{text}");
+        assert!(lines[1].contains("\"mapped\"") && lines[1].contains("\"u2\""), "{text}");
+        let refused = |line: u8, what: &str| {
+            format!(
+                r#"{{"line":{line},"outcome":"malformed","reason":"no_event_at_path","detail":"{what} at `.a.\"b.c\"`"}}"#
+            )
+        };
+        assert_eq!(lines[2], refused(3, "nothing"));
+        assert_eq!(lines[3], refused(4, "neither an object nor a text"));
+        assert_eq!(unwell, 2);
     }
 
     #[test]

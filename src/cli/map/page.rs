@@ -7,6 +7,7 @@ use chrono::Utc;
 use serde::Serialize;
 
 use super::{Api, curl};
+use crate::event::at_path::at_path;
 use crate::filter::Filter;
 use crate::mapping::Mapping;
 use crate::operation::{Operations, v1};
@@ -21,6 +22,8 @@ pub struct Job {
     pub filter: Arc<Filter>,
     /// The scripts.
     pub mapping: Arc<Mapping>,
+    /// Where in a line the event stands; the line is the event without it.
+    pub event_path: Option<Arc<[String]>>,
     /// Where the events are said to come from.
     pub origin: Origin,
     /// What is printed.
@@ -71,6 +74,7 @@ impl Job {
                 received_at: Utc::now(),
                 client_ip: None,
             },
+            event_path: self.event_path.clone(),
             format: self.format.clone(),
         }
     }
@@ -80,6 +84,7 @@ impl Job {
 pub struct Press {
     stage: Stage,
     batch: EventBatch,
+    event_path: Option<Arc<[String]>>,
     format: Format,
 }
 
@@ -88,6 +93,8 @@ impl Press {
     pub fn print(&mut self, lines: &[Incoming]) -> Page {
         let mut page = Page::default();
         for line in lines {
+            let event = self.unwrapped(line);
+            let line = event.as_ref().unwrap_or(line);
             let (walked, explained) = match self.format {
                 Format::Lines { explain: true, .. } | Format::Curl { explain: true, .. } => {
                     self.stage.explain(line, &self.batch)
@@ -97,6 +104,12 @@ impl Press {
             page.enter(line.position, &walked, explained.as_ref(), &self.format);
         }
         page
+    }
+
+    /// The event inside of a line that is not the event itself.
+    fn unwrapped(&self, line: &Incoming) -> Option<Incoming> {
+        let (path, json) = (self.event_path.as_ref()?, line.json.as_ref().ok()?);
+        Some(Incoming::new(at_path(json, path), line.position))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Form, from_default};
 use crate::config::context::Context;
-use crate::config::tree::Node;
+use crate::config::tree::{Data, Node};
 
 /// The keys of a section while it is read.
 pub(in crate::config) struct Keys<'a> {
@@ -59,7 +59,12 @@ impl<'a> Keys<'a> {
             }
             match refused.iter().find(|(key, _)| *key == entry.key) {
                 Some((key, help)) => {
-                    let message = format!("there is no key `{key}` here");
+                    let message = match self.node.get("type").map(|node| &node.data) {
+                        Some(Data::Text(kind)) => {
+                            format!("`type: {kind}` has no key `{key}`")
+                        }
+                        _ => format!("there is no key `{key}` here"),
+                    };
                     cx.below_key(key, |cx| {
                         cx.error::<()>(entry.key_at, "unknown_key", message, help);
                     });

@@ -1,5 +1,7 @@
 //! Where in what is received an event stands.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
 use super::Word;
@@ -13,14 +15,9 @@ pub(in crate::config) struct EventPath;
 impl Form<Vec<String>> for EventPath {
     fn decode(node: &Node, cx: &mut Context<'_>) -> Option<Vec<String>> {
         let text = Word::decode(node, cx)?;
-        match segments(&text) {
-            Some(segments) => Some(segments),
-            None => cx.error(
-                node.at,
-                "bad_path",
-                "this is not a path",
-                "begin with a dot, and write other than letters, digits, and _ in quotes: .a.\"b-c\"",
-            ),
+        match event_path(&text) {
+            Ok(segments) => Some(segments),
+            Err(BadPath) => cx.error(node.at, "bad_path", BadPath::MESSAGE, BadPath::HELP),
         }
     }
 
@@ -29,7 +26,34 @@ impl Form<Vec<String>> for EventPath {
     }
 }
 
-/// Splits `.a."b.c"`; `None` if it is no path or names the root.
+/// What was written is no path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BadPath;
+
+impl BadPath {
+    const MESSAGE: &str = "this is not a path";
+    const HELP: &str = "begin with a dot, and write keys of other than letters, digits, and _ in quotes: \
+                        .a.\"b-c\"; an element of a list, as in .a[0], cannot be named";
+}
+
+impl fmt::Display for BadPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", Self::MESSAGE, Self::HELP)
+    }
+}
+
+impl std::error::Error for BadPath {}
+
+/// Reads a path such as `.message` or `.a."b.c"`, as the option `event_path` has it.
+///
+/// # Errors
+///
+/// [`BadPath`] if it is none, or names the whole of what is received.
+pub(crate) fn event_path(text: &str) -> Result<Vec<String>, BadPath> {
+    segments(text).filter(|segments| !segments.is_empty()).ok_or(BadPath)
+}
+
+/// Splits `.a."b.c"`; `None` if it is no path.
 fn segments(text: &str) -> Option<Vec<String>> {
     let mut rest = text;
     let mut segments = Vec::new();
@@ -58,14 +82,14 @@ fn segments(text: &str) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::segments;
+    use super::event_path;
 
     #[test]
     fn paths_are_split_at_dots_outside_of_quotes() {
-        let path = |text| segments(text).map(|s| s.join("|"));
+        let path = |text| event_path(text).ok().map(|s| s.join("|"));
         assert_eq!(path(".message").as_deref(), Some("message"));
         assert_eq!(path(".a.\"b.c\".d").as_deref(), Some("a|b.c|d"));
-        for bad in ["message", ".", "..a", ".a.", ".a b", ".\"a", ".a\"b\""] {
+        for bad in ["", "message", ".", ".a[0]", ".[0]", "..a", ".a.", ".a b", ".\"a", ".a\"b\""] {
             assert_eq!(path(bad), None, "{bad}");
         }
     }

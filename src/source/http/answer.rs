@@ -166,9 +166,9 @@ impl From<Refused> for Refusal {
 
 impl From<NotDelivered> for Refusal {
     fn from(_: NotDelivered) -> Self {
-        let why = "the events are stored, but not delivered yet; send the same again to wait on, or set \
+        let why = "the events are taken, but not delivered yet; send the same again to wait on, or set \
                    the source's `ack` to buffered";
-        Self::Unavailable(Duration::from_secs(1), "not_delivered", why)
+        Self::Unavailable(Duration::from_secs(1), NotDelivered::LABEL, why)
     }
 }
 

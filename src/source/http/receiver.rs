@@ -10,7 +10,6 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request};
 use http_body_util::Full;
 use hyper::body::Body;
-use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use super::answer::{self, Answer, Refusal};
@@ -20,15 +19,12 @@ use crate::config::{Ack, HttpConfig};
 use crate::event::at_path::at_path;
 use crate::source::body::{Bodies, Codings, Held, detach, pour_away};
 use crate::source::repeats::{Fingerprint, Repeats, fingerprint};
-use crate::source::server::{self, Alarm, OVERLOAD, Respond, Upload};
+use crate::source::server::{self, Alarm, OVERLOAD, Requests, Respond, Upload};
 use crate::source::submit::Acknowledged;
 use crate::source::{EventBatch, Health, Incoming, Origin, Submit};
 
 /// Label of the source and of its metrics.
 const TYPE: &str = "http";
-
-/// Requests that may be in work at once.
-const MAX_REQUESTS: usize = 10_000;
 
 /// How long a request waits for room in memory. Once it is inside it is stored within 20 s, so that a
 /// sender has its answer within 30 s.
@@ -44,7 +40,7 @@ pub(super) struct Receiver<S> {
     ack: Ack,
     max_body: u64,
     bodies: Bodies,
-    requests: Semaphore,
+    requests: Requests,
     origin: Origin,
     health: Health,
     repeats: Repeats,
@@ -70,7 +66,7 @@ impl<S: Submit> Receiver<S> {
             ack: config.ack,
             max_body: config.max_body,
             bodies: Bodies::new(config.max_body, Codings::All),
-            requests: Semaphore::new(MAX_REQUESTS),
+            requests: Requests::default(),
             origin: Origin { source: TYPE.into(), source_type: "".into() },
             health,
             repeats: Repeats::default(),
@@ -102,7 +98,7 @@ impl<S: Submit> Receiver<S> {
     {
         let busy =
             Refusal::Unavailable(Duration::from_secs(1), OVERLOAD, "too many requests; send again");
-        let _in_work = self.requests.try_acquire().map_err(|_| busy)?;
+        let _in_work = self.requests.begin(head).ok_or(busy)?;
         if let Some(refusal) = self.refusal(head) {
             pour_away(&mut body).await;
             return Err(refusal);
@@ -117,7 +113,8 @@ impl<S: Submit> Receiver<S> {
             return Ok(());
         }
         let (request, body, held) = self.fingerprint(body, held, ndjson).await?;
-        self.repeats.once(request, self.hand_in(body, held, ndjson, received_at)).await
+        let take = self.hand_in(body, held, ndjson, received_at);
+        self.repeats.once(request, take, server::hurried(head)).await
     }
 
     /// Hands the events of a body in. There is nothing to wait for if there are none.

@@ -10,48 +10,19 @@ use tokio::sync::{Notify, watch};
 
 use super::*;
 use crate::config::Ack;
-use crate::source::submit::Acknowledged;
-use crate::source::{EventBatch, Incoming, Refused, Summary};
-
-/// Keeps what was submitted and answers as told.
-#[derive(Clone, Debug, Default)]
-struct Recorder {
-    batches: Arc<Mutex<Vec<EventBatch>>>,
-    /// What the next submissions are refused with, last first.
-    refuse: Arc<Mutex<Vec<Refused>>>,
-    hold: Option<Arc<Notify>>,
-}
-
-impl Submit for Recorder {
-    async fn submit(
-        &self,
-        batch: EventBatch,
-        by: &'static str,
-        wait: Duration,
-        _: Ack,
-    ) -> Result<Acknowledged, Refused> {
-        assert_eq!(by, "http");
-        assert!(wait <= Duration::from_secs(10), "a sender has its answer within 30 s");
-        if let Some(refused) = self.refuse.lock().unwrap().pop() {
-            return Err(refused);
-        }
-        self.batches.lock().unwrap().push(batch);
-        let hold = self.hold.clone();
-        Ok(async move {
-            if let Some(hold) = hold {
-                hold.notified().await;
-            }
-            Ok(Summary::default())
-        }
-        .boxed())
-    }
-}
+use crate::source::submit::recorder::Recorder;
+use crate::source::{Incoming, Refused};
 
 struct Running {
     address: SocketAddr,
     recorder: Recorder,
     healthy: Arc<Mutex<bool>>,
     stop: watch::Sender<bool>,
+}
+
+fn recorder() -> Recorder {
+    // A sender has its answer within 30 s.
+    Recorder::new("http", Duration::from_secs(10))
 }
 
 fn config() -> HttpConfig {
@@ -77,7 +48,7 @@ fn start_with(config: HttpConfig, recorder: Recorder) -> Running {
 }
 
 fn start() -> Running {
-    start_with(config(), Recorder::default())
+    start_with(config(), recorder())
 }
 
 impl Running {
@@ -204,9 +175,9 @@ async fn captured_credentials_are_the_token() {
     let token = |token: &str| HttpConfig { token: Some(token.into()), ..config() };
     for (name, right) in [("basic-auth", "write-key"), ("bearer-auth-headers", "tok")] {
         let (_, request, _) = captures().into_iter().find(|(n, ..)| n == name).unwrap();
-        let source = start_with(token(right), Recorder::default());
+        let source = start_with(token(right), recorder());
         assert_eq!(source.raw(&request).await.0, 200, "{name}");
-        let source = start_with(token("another"), Recorder::default());
+        let source = start_with(token("another"), recorder());
         let (status, head, _) = source.raw(&request).await;
         assert_eq!(status, 401, "{name}");
         assert!(head.contains("www-authenticate: bearer"), "{head}");
@@ -260,8 +231,7 @@ async fn a_pipeline_that_cannot_take_events_is_unavailable_and_then_takes_them()
 
 #[tokio::test]
 async fn probes_tell_whether_events_are_taken() {
-    let source =
-        start_with(HttpConfig { token: Some("t".into()), ..config() }, Recorder::default());
+    let source = start_with(HttpConfig { token: Some("t".into()), ..config() }, recorder());
     assert_eq!(source.send("GET", "", b"").await.0, 200);
     *source.healthy.lock().unwrap() = false;
     let (status, _, answer) = source.send("GET", "", b"").await;
@@ -283,7 +253,7 @@ async fn broken_elements_end_alone_with_their_position() {
 #[tokio::test]
 async fn events_are_found_at_their_path_whatever_is_around_them() {
     let path = Some(vec!["log".to_owned(), "message".to_owned()]);
-    let source = start_with(HttpConfig { event_path: path, ..config() }, Recorder::default());
+    let source = start_with(HttpConfig { event_path: path, ..config() }, recorder());
     let body = json!([
         { "log": { "message": "{\"n\":1}" } }, { "log": { "message": { "n": 2 } } },
         { "log": { "message": "a plain line" } }, { "log": {} },
@@ -326,7 +296,7 @@ async fn requests_in_a_row_on_one_connection_are_all_answered() {
 #[tokio::test]
 async fn the_answer_waits_for_the_events_and_a_stop_waits_for_the_answer() {
     let hold = Arc::new(Notify::new());
-    let source = start_with(config(), Recorder { hold: Some(hold.clone()), ..Recorder::default() });
+    let source = start_with(config(), Recorder { hold: Some(hold.clone()), ..recorder() });
     let mut stream = TcpStream::connect(source.address).await.unwrap();
     let request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}";
     stream.write_all(request).await.unwrap();

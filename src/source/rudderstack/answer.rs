@@ -10,6 +10,7 @@ use http_body_util::Full;
 use crate::event::split::Unsplit;
 use crate::source::Refused;
 use crate::source::body::Unread;
+use crate::source::repeats::NotDelivered;
 use crate::source::server::OVERLOAD;
 
 /// Wait that is asked for while nothing tells how long it takes.
@@ -107,6 +108,12 @@ impl From<Refused> for Refusal {
             Refused::Closed | Refused::Unavailable => LATER,
         };
         Self::Unavailable(refused.label(), after)
+    }
+}
+
+impl From<NotDelivered> for Refusal {
+    fn from(_: NotDelivered) -> Self {
+        Self::Unavailable(NotDelivered::LABEL, Duration::from_secs(1))
     }
 }
 

@@ -14,7 +14,6 @@ use http::request::Parts;
 use http::{Method, Request};
 use http_body_util::Full;
 use hyper::body::Body;
-use tokio::sync::Semaphore;
 use tracing::debug;
 
 use super::answer::{self, Answer, Refusal};
@@ -23,14 +22,12 @@ use super::{SourceConfigView, client_ip, cors, pixel};
 use crate::config::{Ack, IpNetwork, RudderStackConfig};
 use crate::event::split::{Shape, Unsplit, split};
 use crate::source::body::{Bodies, Codings, Held, detach};
-use crate::source::server::{self, OVERLOAD, Respond, Upload};
+use crate::source::repeats::NotDelivered;
+use crate::source::server::{self, OVERLOAD, Requests, Respond, Upload};
 use crate::source::{EventBatch, Health, Incoming, Submit};
 
 /// Label of the metrics.
 const TYPE: &str = "rudderstack";
-
-/// Requests that may be in work at once.
-const MAX_REQUESTS: usize = 10_000;
 
 /// What a path stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +87,7 @@ pub struct Gateway<S> {
     ack: Ack,
     trusted_proxies: Vec<IpNetwork>,
     bodies: Bodies,
-    requests: Semaphore,
+    requests: Requests,
     health: Health,
     submit: S,
 }
@@ -118,7 +115,7 @@ impl<S: Submit> Gateway<S> {
             ack: config.ack,
             trusted_proxies: config.trusted_proxies.clone(),
             bodies: Bodies::new(config.max_body, Codings::Gzip),
-            requests: Semaphore::new(MAX_REQUESTS),
+            requests: Requests::default(),
             health,
             submit,
         }
@@ -167,8 +164,8 @@ impl<S: Submit> Gateway<S> {
     {
         // Probes are answered however many requests are in work.
         let probe = matches!(endpoint, Endpoint::Health | Endpoint::Version);
-        let in_work = self.requests.try_acquire();
-        if in_work.is_err() && !probe {
+        let in_work = self.requests.begin(head);
+        if in_work.is_none() && !probe {
             return Err(Refusal::Unavailable(OVERLOAD, Duration::from_secs(1)));
         }
         let query = head.uri.query().unwrap_or_default();
@@ -255,7 +252,15 @@ impl<S: Submit> Gateway<S> {
         let acknowledged = submitted.await?;
         // From here on the pipeline's own bound covers the bytes.
         drop(held);
-        acknowledged.await?;
+        tokio::select! {
+            biased;
+            ended = acknowledged => {
+                ended?;
+            }
+            () = server::hurried(head), if self.ack == Ack::Delivered => {
+                return Err(NotDelivered.into());
+            }
+        }
         Ok(())
     }
 
@@ -299,24 +304,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::source::Refused;
     use crate::source::rudderstack::source_config;
-    use crate::source::submit::Acknowledged;
-
-    #[derive(Clone, Debug)]
-    struct Nobody;
-
-    impl Submit for Nobody {
-        async fn submit(
-            &self,
-            _: EventBatch,
-            _: &'static str,
-            _: Duration,
-            _: Ack,
-        ) -> Result<Acknowledged, Refused> {
-            panic!("nothing may be submitted");
-        }
-    }
+    use crate::source::submit::recorder::Recorder;
 
     #[tokio::test]
     async fn requests_beyond_the_bound_are_refused_and_probes_are_not() {
@@ -328,21 +317,20 @@ mod tests {
             trusted_proxies: vec![],
             tls: None,
         };
-        let gateway =
-            Gateway::new(&config, source_config::tests::view(), Arc::new(|| true), Nobody);
+        let recorder = Recorder::new(TYPE, Duration::ZERO);
+        let view = source_config::tests::view();
+        let gateway = Gateway::new(&config, view, Arc::new(|| true), recorder.clone());
         let peer = "127.0.0.1".parse().unwrap();
-        let ask = || {
-            let body = Full::new(Bytes::from_static(b"{}"));
-            gateway.answer(Request::post("/v1/track").body(body).unwrap(), peer)
-        };
-        assert_eq!(ask().await.status(), 401);
-        assert_eq!(gateway.requests.forget_permits(MAX_REQUESTS), MAX_REQUESTS);
-        let answer = ask().await;
+        let ask = || Request::post("/v1/track").body(Full::new(Bytes::from_static(b"{}"))).unwrap();
+        assert_eq!(gateway.answer(ask(), peer).await.status(), 401);
+        let gateway = Gateway { requests: Requests::new(0), ..gateway };
+        let answer = gateway.answer(ask(), peer).await;
         assert_eq!(answer.status(), 503);
         assert_eq!(answer.headers()["retry-after"], "1");
         for path in ["/health", "/version"] {
             let request = Request::get(path).body(Full::new(Bytes::new())).unwrap();
             assert_eq!(gateway.answer(request, peer).await.status(), 200, "{path}");
         }
+        assert!(recorder.batches.lock().unwrap().is_empty());
     }
 }

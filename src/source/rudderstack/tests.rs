@@ -15,44 +15,8 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::config::{Ack, WriteKey};
 use crate::source::server::{self, Limits};
-use crate::source::submit::Acknowledged;
-use crate::source::{EventBatch, Refused, Summary};
-
-/// Keeps what was submitted and answers as told.
-#[derive(Clone, Debug, Default)]
-struct Recorder {
-    batches: Arc<Mutex<Vec<EventBatch>>>,
-    refuse: Option<Refused>,
-    refuse_later: Option<Refused>,
-    hold: Option<Arc<Notify>>,
-    asked: Arc<Mutex<Vec<Ack>>>,
-}
-
-impl Submit for Recorder {
-    async fn submit(
-        &self,
-        batch: EventBatch,
-        by: &'static str,
-        wait: Duration,
-        ack: Ack,
-    ) -> Result<Acknowledged, Refused> {
-        assert_eq!(by, "rudderstack");
-        assert_eq!(wait, Duration::ZERO, "the gateway refuses instead of waiting");
-        if let Some(refused) = &self.refuse {
-            return Err(refused.clone());
-        }
-        self.batches.lock().unwrap().push(batch);
-        self.asked.lock().unwrap().push(ack);
-        let (later, hold) = (self.refuse_later.clone(), self.hold.clone());
-        Ok(async move {
-            if let Some(hold) = hold {
-                hold.notified().await;
-            }
-            later.map_or_else(|| Ok(Summary::default()), Err)
-        }
-        .boxed())
-    }
-}
+use crate::source::submit::recorder::Recorder;
+use crate::source::{EventBatch, Refused};
 
 /// A running gateway.
 struct Running {
@@ -60,6 +24,11 @@ struct Running {
     recorder: Recorder,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+}
+
+fn recorder() -> Recorder {
+    // The gateway refuses instead of waiting.
+    Recorder::new("rudderstack", Duration::ZERO)
 }
 
 fn config(ack: Ack) -> RudderStackConfig {
@@ -97,7 +66,7 @@ fn gateway(ack: Ack, recorder: Recorder) -> Gateway<Recorder> {
 }
 
 fn start() -> Running {
-    start_with(config(Ack::Buffered), Recorder::default())
+    start_with(config(Ack::Buffered), recorder())
 }
 
 /// An answer as it came over the wire.
@@ -403,7 +372,8 @@ async fn a_pipeline_that_cannot_take_events_is_unavailable_and_its_metric_tells_
         (None, Some(Refused::Unavailable), "5", "buffer_unavailable"),
         (None, Some(Refused::Full(Duration::ZERO)), "1", "buffer_full"),
     ] {
-        let recorder = Recorder { refuse, refuse_later, ..Recorder::default() };
+        let refuse = Arc::new(Mutex::new(refuse.into_iter().collect()));
+        let recorder = Recorder { refuse, refuse_later, ..recorder() };
         let gateway = start_with(config(Ack::Buffered), recorder);
         let headers = [AUTH, ("Origin", "https://shop.example")];
         let got = gateway.send("POST", "/v1/track", &headers, TRACK.as_bytes()).await;
@@ -426,7 +396,7 @@ async fn a_pipeline_that_cannot_take_events_is_unavailable_and_its_metric_tells_
 async fn the_answer_waits_for_what_is_configured() {
     for ack in [Ack::Buffered, Ack::Delivered] {
         let hold = Arc::new(Notify::new());
-        let recorder = Recorder { hold: Some(Arc::clone(&hold)), ..Recorder::default() };
+        let recorder = Recorder { hold: Some(Arc::clone(&hold)), ..recorder() };
         let gateway = start_with(config(ack), recorder);
         let mut request = Box::pin(gateway.post("/v1/track", TRACK));
         while gateway.recorder.asked.lock().unwrap().is_empty() {
@@ -442,7 +412,7 @@ async fn the_answer_waits_for_what_is_configured() {
 #[tokio::test]
 async fn without_keys_any_key_is_taken_but_one_is_needed() {
     let config = RudderStackConfig { write_keys: vec![], ..config(Ack::Buffered) };
-    let gateway = start_with(config, Recorder::default());
+    let gateway = start_with(config, recorder());
     assert_eq!(gateway.post("/v1/track", TRACK).await.status, 200);
     assert_eq!(&*gateway.one().0.origin.source, "rudderstack");
     assert_eq!(gateway.send("POST", "/v1/track", &[], TRACK.as_bytes()).await.status, 401);
@@ -489,8 +459,8 @@ async fn health_says_when_events_cannot_be_taken() {
     let source = source.unwrap().with_health(health);
     let address = source.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(source.run(Recorder::default(), stopped));
-    let gateway = Running { address, recorder: Recorder::default(), stop, task };
+    let task = tokio::spawn(source.run(recorder(), stopped));
+    let gateway = Running { address, recorder: recorder(), stop, task };
     assert_eq!(gateway.send("GET", "/health", &[], b"").await.status, 200);
     healthy.store(false, std::sync::atomic::Ordering::Relaxed);
     for path in ["/health", "/"] {
@@ -521,7 +491,7 @@ async fn http_2_is_spoken_by_prior_knowledge() {
 #[tokio::test]
 async fn a_stop_finishes_what_is_in_work_and_closes_what_is_idle() {
     let hold = Arc::new(Notify::new());
-    let recorder = Recorder { hold: Some(Arc::clone(&hold)), ..Recorder::default() };
+    let recorder = Recorder { hold: Some(Arc::clone(&hold)), ..recorder() };
     let gateway = start_with(config(Ack::Buffered), recorder);
     let _idle = TcpStream::connect(gateway.address).await.unwrap();
     let mut busy = TcpStream::connect(gateway.address).await.unwrap();
@@ -554,7 +524,7 @@ async fn a_port_in_use_is_reported_when_it_is_bound() {
 async fn a_connection_that_says_too_little_is_closed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let gateway = gateway(Ack::Buffered, Recorder::default());
+    let gateway = gateway(Ack::Buffered, recorder());
     let (_stop, stopped) = watch::channel(false);
     let head = Duration::from_millis(20);
     let limits = Limits { head, stop: Duration::ZERO, ..Limits::default() };
@@ -572,7 +542,7 @@ async fn a_connection_that_says_too_little_is_closed() {
 async fn a_stop_does_not_wait_for_ever() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let recorder = Recorder { hold: Some(Arc::default()), ..Recorder::default() };
+    let recorder = recorder().holding();
     let gateway = gateway(Ack::Delivered, recorder.clone());
     let (stop, stopped) = watch::channel(false);
     let limits = Limits { stop: Duration::from_millis(5), ..Limits::default() };

@@ -1,9 +1,14 @@
 //! How many connections may be open, and which of them makes place for a new one.
 //!
 //! File descriptors and memory belong to the process, so the bound is for all listeners together. When
-//! it is reached, a new connection takes the place of the one that waits longest for its client: for a
-//! request, the rest of its head, or of its body. So who opens connections and says nothing, or never
-//! enough, keeps nobody else out. One whose request has arrived stays.
+//! it is reached, a new connection takes the place of the one that has waited longest:
+//!
+//! - for its client: for a request, the rest of its head, or of its body. So who opens connections and
+//!   says nothing, or never enough, keeps nobody else out;
+//! - for Customer.io, with `ack: delivered`. Its requests are answered at once that they are not
+//!   delivered yet. So an outage lets no source, and no sender, keep all places.
+//!
+//! One with a request that has arrived and is worked on stays.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 /// Connections that may be open at once, if there are file descriptors for them.
@@ -37,10 +42,14 @@ pub(in crate::source) struct Places {
 #[derive(Debug, Default)]
 struct Open {
     connections: usize,
-    /// Those that wait for their client, the one that does so longest first.
-    waiting: BTreeMap<u64, Arc<Notify>>,
+    /// Those that wait for their client or for delivery, the one that does so longest first.
+    waiting: BTreeMap<Rank, Arc<Notify>>,
     next: u64,
 }
+
+/// Which of the connections that wait is the next to make place: one that was asked to already and is
+/// still there, as clients are that read nothing; then by number.
+type Rank = (bool, u64);
 
 impl Places {
     /// Makes places for this many connections.
@@ -67,12 +76,17 @@ impl Places {
         }
         open.connections += 1;
         drop(open);
-        let place = Place { places: self, work: Mutex::default(), leave: Arc::default() };
+        let place = Place {
+            places: self,
+            work: Mutex::default(),
+            leave: Arc::default(),
+            hurry: watch::Sender::new(false),
+        };
         place.change(|_| {});
         Some(place)
     }
 
-    /// Asks the connection that waits longest for its client to leave.
+    /// Asks the connection that waits longest to leave.
     pub(super) fn dismiss(&self) {
         if let Some((_, leave)) = self.open().waiting.pop_first() {
             leave.notify_one();
@@ -90,6 +104,8 @@ pub(super) struct Place {
     places: &'static Places,
     work: Mutex<Work>,
     leave: Arc<Notify>,
+    /// Whether its requests are to wait for delivery no longer.
+    hurry: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -98,15 +114,18 @@ struct Work {
     in_work: usize,
     /// Of those in work, how many have arrived.
     arrived: usize,
-    /// Its number among those that wait for their client.
-    waits: Option<u64>,
+    /// Of those that have arrived, how many wait for nothing but delivery.
+    handed_in: usize,
+    /// Its rank among the connections that wait.
+    waits: Option<Rank>,
 }
 
 /// A request in work; over when dropped.
 #[derive(Debug)]
-pub(super) struct Begun {
+pub(in crate::source) struct Begun {
     place: Arc<Place>,
     arrived: AtomicBool,
+    handed_in: AtomicBool,
 }
 
 impl Place {
@@ -116,7 +135,11 @@ impl Place {
             work.begun += 1;
             work.in_work += 1;
         });
-        Begun { place: Arc::clone(self), arrived: AtomicBool::new(false) }
+        Begun {
+            place: Arc::clone(self),
+            arrived: AtomicBool::new(false),
+            handed_in: AtomicBool::new(false),
+        }
     }
 
     /// After how many requests the connection rests; `None` while one is in work.
@@ -139,6 +162,11 @@ impl Place {
         self.leave.notified().await;
     }
 
+    /// Lets no request wait for delivery any more, now or later, and the connection be the next to go.
+    pub(super) fn hurry(&self) {
+        self.hurry.send_replace(true);
+    }
+
     fn change(&self, change: impl FnOnce(&mut Work)) {
         let mut work = self.work();
         change(&mut work);
@@ -146,9 +174,9 @@ impl Place {
         if let Some(before) = work.waits.take() {
             open.waiting.remove(&before);
         }
-        if work.arrived == 0 {
+        if work.arrived == work.handed_in {
             open.next += 1;
-            let now = open.next;
+            let now = (!*self.hurry.borrow(), open.next);
             work.waits = Some(now);
             open.waiting.insert(now, Arc::clone(&self.leave));
         }
@@ -166,14 +194,35 @@ impl Begun {
             self.place.change(|work| work.arrived += 1);
         }
     }
+
+    /// Returns how many requests its connection has in work, itself included.
+    pub(super) fn beside(&self) -> usize {
+        self.place.work().in_work
+    }
+
+    /// Waits until another connection needs the place. From now on it waits for nothing but delivery.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub(super) async fn hurried(&self) {
+        self.arrived();
+        if !self.handed_in.swap(true, Ordering::SeqCst) {
+            self.place.change(|work| work.handed_in += 1);
+        }
+        // Its sender is in `self`.
+        drop(self.place.hurry.subscribe().wait_for(|hurry| *hurry).await);
+    }
 }
 
 impl Drop for Begun {
     fn drop(&mut self) {
         let arrived = usize::from(*self.arrived.get_mut());
+        let handed_in = usize::from(*self.handed_in.get_mut());
         self.place.change(|work| {
             work.in_work -= 1;
             work.arrived -= arrived;
+            work.handed_in -= handed_in;
         });
     }
 }
@@ -253,6 +302,41 @@ mod tests {
         places.dismiss();
         assert!(first.needed().now_or_never().is_some(), "the other is answered");
         drop((one, more));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_delivery_makes_place_if_nothing_else_is_in_work() {
+        let places = places(3);
+        let [first, second, third] =
+            [places.take().await, places.take().await, places.take().await];
+        let [one, other, more, worked_on] =
+            [second.begin(), first.begin(), first.begin(), third.begin()];
+        worked_on.arrived();
+        let mut delivered = Box::pin(one.hurried());
+        assert!((&mut delivered).now_or_never().is_none());
+        let mut both = Box::pin(async { tokio::join!(other.hurried(), more.hurried()) });
+        assert!((&mut both).now_or_never().is_none());
+        places.dismiss();
+        assert!(second.needed().now_or_never().is_some(), "it waits longest");
+        assert!(first.needed().now_or_never().is_none());
+        second.hurry();
+        assert!((&mut delivered).now_or_never().is_some() && (&mut both).now_or_never().is_none());
+        drop(delivered);
+        drop(one);
+        places.dismiss();
+        assert!(second.needed().now_or_never().is_some(), "it is still there");
+        drop(both);
+        let in_work = first.begin();
+        in_work.arrived();
+        drop(second);
+        places.dismiss();
+        assert!(first.needed().now_or_never().is_none(), "another request of it is worked on");
+        drop(in_work);
+        places.dismiss();
+        assert!(first.needed().now_or_never().is_some());
+        drop((other, more, worked_on, first, third));
+        let open = places.open();
+        assert_eq!((open.connections, open.waiting.len()), (0, 0));
     }
 
     #[tokio::test]

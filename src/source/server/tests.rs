@@ -161,6 +161,28 @@ async fn an_answer_that_is_ready_leaves_before_its_connection_makes_place() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_is_taken_while_its_connection_makes_place_is_answered() {
+    for n in 0..300 {
+        let limits = places(1);
+        let running = start(limits);
+        let slow = Arc::clone(&running.slow);
+        let taken = tokio::spawn(async move {
+            slow.asked.notified().await;
+            slow.answer.notify_one();
+        });
+        let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let stream = running.connect(request).await;
+        for _ in 0..n % 30 {
+            tokio::task::yield_now().await;
+        }
+        limits.places.dismiss();
+        let answered = rest(stream).await.ends_with("done");
+        taken.abort();
+        assert_eq!(taken.await.is_ok(), answered);
+    }
+}
+
 #[tokio::test]
 async fn with_all_places_in_work_a_further_one_waits_for_the_end_of_one() {
     let running = start(places(2));

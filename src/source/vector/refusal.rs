@@ -16,7 +16,7 @@ use crate::source::server::OVERLOAD;
 pub enum Refusal {
     /// The pipeline did not take the events.
     Refused(Refused),
-    /// The events are stored, but not delivered yet, and the sender is to wait for that.
+    /// The events are taken, but not delivered yet, and the sender is to wait for that.
     NotDelivered,
     /// The requests that are in work hold too many bytes.
     NoRoom,
@@ -65,7 +65,7 @@ impl Refusal {
             Self::Refused(refused) => refused.label(),
             Self::NoRoom => OVERLOAD,
             Self::Internal => "internal",
-            Self::NotDelivered => "not_delivered",
+            Self::NotDelivered => NotDelivered::LABEL,
             Self::Slow | Self::Truncated => "body_unreadable",
             Self::NoEncoding | Self::UnknownEncoding | Self::BrokenEncoding => "encoding",
             Self::BrokenFrame(_) | Self::Undecodable(_) => "invalid_request",
@@ -108,7 +108,7 @@ impl Refusal {
             }
             Self::Refused(Refused::Closed) => "rudder-customerio is stopping; repeat later",
             Self::NotDelivered => {
-                "the events are stored, but not delivered yet; repeat to wait on, or set `ack: buffered`"
+                "the events are taken, but not delivered yet; repeat to wait on, or set `ack: buffered`"
             }
             Self::NoRoom => {
                 "too many requests are in work, or they hold too much memory; repeat later, or lower \

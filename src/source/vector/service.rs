@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chrono::Utc;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, StatusCode, Version};
+use http::{Method, Request, StatusCode, Version};
 use hyper::body::Body;
 use tokio::sync::Semaphore;
 use tracing::{debug, error, warn};
@@ -20,7 +20,7 @@ use super::unpack::{Encoding, unpack};
 use crate::config::{Ack, VectorConfig};
 use crate::source::body::{Held, Room};
 use crate::source::repeats::{Repeats, fingerprint};
-use crate::source::server::{Alarm, count_error};
+use crate::source::server::{Alarm, Requests, count_error, hurried};
 use crate::source::submit::Acknowledged;
 use crate::source::{EventBatch, Health, Incoming, Origin, Submit};
 
@@ -30,9 +30,6 @@ pub const TYPE: &str = "vector";
 /// What requests together may hold before the pipeline takes their events, in bytes, if a single
 /// one cannot need more.
 const ALL_REQUESTS: usize = 64 * 1024 * 1024;
-
-/// Requests that may be in work at once.
-const MAX_REQUESTS: usize = 10_000;
 
 /// Requests that are decompressed and decoded at once; others wait.
 const UNPACKING: usize = 4;
@@ -56,7 +53,7 @@ struct Shared {
     ack: Ack,
     max: usize,
     room: Arc<Room>,
-    requests: Semaphore,
+    requests: Requests,
     unpacking: Arc<Semaphore>,
     repeats: Repeats,
     health: Health,
@@ -76,7 +73,7 @@ impl<S: Submit> Service<S> {
             ack: config.ack,
             max,
             room,
-            requests: Semaphore::new(MAX_REQUESTS),
+            requests: Requests::default(),
             unpacking: Arc::new(Semaphore::new(UNPACKING)),
             repeats: Repeats::default(),
             health,
@@ -96,7 +93,7 @@ impl<S: Submit> Service<S> {
         }
         let answered = match head.uri.path() {
             "/vector.Vector/PushEvents" => {
-                self.push(&head.headers, body, peer).await.map(|()| answer::message(b""))
+                self.push(&head, body, peer).await.map(|()| answer::message(b""))
             }
             "/vector.Vector/HealthCheck" => self.health_check(body, peer).await,
             "/grpc.health.v1.Health/Check" => self.grpc_health(body, peer).await,
@@ -115,14 +112,14 @@ impl<S: Submit> Service<S> {
         })
     }
 
-    async fn push<B>(&self, headers: &HeaderMap, body: B, peer: IpAddr) -> Result<(), Refusal>
+    async fn push<B>(&self, head: &Parts, body: B, peer: IpAddr) -> Result<(), Refusal>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
         let shared = &self.shared;
-        let _in_work = shared.requests.try_acquire().map_err(|_| Refusal::NoRoom)?;
-        let encoding = Encoding::of(headers.get(GRPC_ENCODING))?;
+        let _in_work = shared.requests.begin(head).ok_or(Refusal::NoRoom)?;
+        let encoding = Encoding::of(head.headers.get(GRPC_ENCODING))?;
         let mut held = Held::nothing(&shared.room, peer);
         let message = message::read(body, shared.max, PATIENCE, &mut held).await?;
         if shared.ack == Ack::Buffered {
@@ -133,7 +130,7 @@ impl<S: Submit> Service<S> {
         }
         let (request, message) =
             blocking(move || (fingerprint(&[&message.bytes]), message)).await?;
-        shared.repeats.once(request, self.take(message, encoding, held)).await
+        shared.repeats.once(request, self.take(message, encoding, held), hurried(head)).await
     }
 
     async fn take(
@@ -270,22 +267,7 @@ mod tests {
     use http_body_util::Full;
 
     use super::*;
-    use crate::source::Refused;
-
-    #[derive(Clone)]
-    struct Nobody;
-
-    impl Submit for Nobody {
-        async fn submit(
-            &self,
-            _: EventBatch,
-            _: &'static str,
-            _: Duration,
-            _: Ack,
-        ) -> Result<Acknowledged, Refused> {
-            panic!("nothing may be submitted");
-        }
-    }
+    use crate::source::submit::recorder::Recorder;
 
     #[tokio::test]
     async fn requests_beyond_the_bound_may_come_again_and_health_is_told() {
@@ -296,19 +278,21 @@ mod tests {
             max_body: 1000,
             tls: None,
         };
-        let service = Service::new(&config, Arc::new(|| true), Nobody);
-        let ask = |path: &str| {
+        let recorder = Recorder::new(TYPE, WAIT_FOR_ROOM);
+        let mut service = Service::new(&config, Arc::new(|| true), recorder.clone());
+        let ask = async |service: &Service<Recorder>, path: &str| {
             let request = Request::post(path)
                 .version(Version::HTTP_2)
                 .header(CONTENT_TYPE, "application/grpc")
                 .body(Full::new(Bytes::from_static(&[0; 5])));
-            service.answer(request.unwrap(), IpAddr::from([127, 0, 0, 1]))
+            service.answer(request.unwrap(), IpAddr::from([127, 0, 0, 1])).await
         };
         let push = "/vector.Vector/PushEvents";
-        assert!(ask(push).await.headers().get("grpc-status").is_none());
-        assert_eq!(service.shared.requests.forget_permits(MAX_REQUESTS), MAX_REQUESTS);
-        assert_eq!(ask(push).await.headers()["grpc-status"], "14");
-        let health = ask("/vector.Vector/HealthCheck").await;
+        assert!(ask(&service, push).await.headers().get("grpc-status").is_none());
+        Arc::get_mut(&mut service.shared).unwrap().requests = Requests::new(0);
+        assert_eq!(ask(&service, push).await.headers()["grpc-status"], "14");
+        let health = ask(&service, "/vector.Vector/HealthCheck").await;
         assert!(health.headers().get("grpc-status").is_none());
+        assert!(recorder.batches.lock().unwrap().is_empty());
     }
 }

@@ -30,7 +30,7 @@ fn open(address: SocketAddr, many: usize) -> Vec<TcpStream> {
 }
 
 /// Starts the process of a stack again, with what the shell is told before.
-fn start_again(stack: &mut Stack, shell: &str) {
+pub(super) fn start_again(stack: &mut Stack, shell: &str) {
     stack.run.kill();
     let config = stack.dir.path().join("config.yaml");
     let binary = binary().get_program().to_owned();

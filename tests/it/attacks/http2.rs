@@ -4,24 +4,24 @@ use super::*;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
 const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const WINDOW: u8 = 8;
 const CONTINUATION: u8 = 9;
 
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
 
-fn of(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn of(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// A header in HPACK, without compression or memory.
-fn header(name: &str, value: &str) -> Vec<u8> {
+pub(super) fn header(name: &str, value: &str) -> Vec<u8> {
     let text = |text: &str| {
         let mut out = Vec::new();
         match u8::try_from(text.len()) {
@@ -58,7 +58,7 @@ fn push() -> Vec<u8> {
 }
 
 /// Begins to speak HTTP/2.
-fn speak(address: SocketAddr) -> TcpStream {
+pub(super) fn speak(address: SocketAddr) -> TcpStream {
     let mut stream = connect(address);
     stream.write_all(&[PREFACE, &of(SETTINGS, 0, 0, b"")].concat()).unwrap();
     stream

@@ -24,7 +24,6 @@ const OPTIONS: [(&str, &[&str]); 9] = [
             "path",
             "strict_path",
             "path_key",
-            "auth.strategy",
             "auth.username",
             "auth.password",
             "framing.method",

@@ -167,6 +167,8 @@ versions! {
     33 vrl_0_33 "vrl-0_33"
     34 vrl_0_34 "vrl-0_34"
     35 vrl_0_35 "vrl-0_35"
+    36 vrl_0_36 "vrl-0_36"
+    37 vrl_0_37 "vrl-0_37"
 }
 
 /// Compares a version's functions with the committed list.
@@ -186,8 +188,14 @@ fn unlisted(list: &str, version: u32, functions: &[&str]) -> Vec<String> {
         .collect()
 }
 
+/// A file of the repository that every run needs.
+const LIST: &str = "tests/data/vrl-functions.txt";
+
 fn run() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // This program is built in two folders.
+    let mut above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let root = above.find(|folder| folder.join(LIST).is_file());
+    let root = root.expect("a folder of the repository");
     let path = env::args().nth(1).map_or(root.join("target/tmp/portability.json"), Into::into);
     let document = match fs::read(&path) {
         Ok(bytes) => serde_json::from_slice::<Document>(&bytes).expect("a document of the test"),
@@ -196,7 +204,7 @@ fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let list = fs::read_to_string(root.join("tests/data/vrl-functions.txt")).expect("the list");
+    let list = fs::read_to_string(root.join(LIST)).expect("the list");
     let versions = check(&document);
     if versions.is_empty() {
         eprintln!("no version is chosen; add `--features vrl-0_34` (or others)");

@@ -14,9 +14,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::super::service::Service;
-use super::service::{PUSH, Recorder, config, event, frame};
+use super::service::{PUSH, config, event, frame, recorder};
 use crate::config::Ack;
 use crate::source::server::{Limits, listen, serve};
+use crate::source::submit::recorder::Recorder;
 
 /// Serves with these limits; returns the address and what stops it.
 fn start(limits: Limits, recorder: &Recorder) -> (std::net::SocketAddr, watch::Sender<bool>) {
@@ -55,7 +56,7 @@ async fn push(sender: &mut SendRequest<Full<Bytes>>) -> bool {
 #[tokio::test]
 async fn a_connection_at_rest_is_closed_in_peace_and_one_that_never_began_too() {
     let limits = Limits { head: Duration::from_millis(100), ..Limits::default() };
-    let recorder = Recorder::default();
+    let recorder = recorder();
     let (address, _stop) = start(limits, &recorder);
     let (mut sender, connection) = connect(address).await;
     assert!(push(&mut sender).await);
@@ -73,7 +74,7 @@ async fn a_connection_at_rest_is_closed_in_peace_and_one_that_never_began_too() 
 #[tokio::test]
 async fn a_request_in_work_keeps_its_connection() {
     let limits = Limits { head: Duration::from_millis(20), ..Limits::default() };
-    let recorder = Recorder::holding();
+    let recorder = recorder().holding();
     let (address, _stop) = start(limits, &recorder);
     let (mut sender, connection) = connect(address).await;
     let asked = tokio::spawn(async move { push(&mut sender).await });
@@ -91,7 +92,7 @@ async fn a_request_in_work_keeps_its_connection() {
 
 #[tokio::test]
 async fn a_stop_lets_requests_in_work_end() {
-    let recorder = Recorder::holding();
+    let recorder = recorder().holding();
     let (address, stop) = start(Limits::default(), &recorder);
     let (mut sender, connection) = connect(address).await;
     let asked = tokio::spawn(async move { push(&mut sender).await });

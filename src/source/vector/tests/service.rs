@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::io::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,55 +11,15 @@ use futures_util::{FutureExt as _, StreamExt as _, stream};
 use http::{Request, Version};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Body, Frame};
-use tokio::sync::Notify;
 
 use super::super::service::Service;
 use super::proto::{bytes, field, log, request, varint};
 use crate::config::{Ack, VectorConfig};
 use crate::outcome::ReasonCode;
-use crate::source::submit::Acknowledged;
-use crate::source::{EventBatch, Refused, Submit, Summary};
-
-/// Keeps what was submitted and answers as told.
-#[derive(Clone, Default)]
-pub(super) struct Recorder {
-    batches: Arc<Mutex<Vec<EventBatch>>>,
-    refuse: Arc<Mutex<Option<Refused>>>,
-    refuse_later: Option<Refused>,
-    pub(super) hold: Option<Arc<Notify>>,
-}
-
-impl Submit for Recorder {
-    async fn submit(
-        &self,
-        batch: EventBatch,
-        by: &'static str,
-        wait: Duration,
-        _: Ack,
-    ) -> Result<Acknowledged, Refused> {
-        assert_eq!(by, "vector");
-        assert!(wait <= Duration::from_secs(10), "the answer comes within 30 s");
-        if let Some(refused) = self.refuse.lock().unwrap().take() {
-            return Err(refused);
-        }
-        self.batches.lock().unwrap().push(batch);
-        let (later, hold) = (self.refuse_later.clone(), self.hold.clone());
-        let end = async move {
-            if let Some(hold) = hold {
-                hold.notified().await;
-            }
-            later.map_or_else(|| Ok(Summary::default()), Err)
-        };
-        Ok(end.boxed())
-    }
-}
+use crate::source::submit::recorder::Recorder;
+use crate::source::{EventBatch, Refused, Submit};
 
 impl Recorder {
-    /// Answers only when it is notified.
-    pub(super) fn holding() -> Self {
-        Self { hold: Some(Arc::default()), ..Self::default() }
-    }
-
     pub(super) fn texts(&self) -> Vec<Vec<Result<String, ReasonCode>>> {
         let text = |json: &Bytes| String::from_utf8(json.to_vec()).unwrap();
         let batches = self.batches.lock().unwrap();
@@ -69,6 +29,11 @@ impl Recorder {
         };
         batches.iter().map(elements).collect()
     }
+}
+
+pub(super) fn recorder() -> Recorder {
+    // The answer comes within 30 s.
+    Recorder::new("vector", Duration::from_secs(10))
 }
 
 pub(super) fn config(max_body: u64, ack: Ack) -> VectorConfig {
@@ -82,7 +47,7 @@ pub(super) fn config(max_body: u64, ack: Ack) -> VectorConfig {
 }
 
 fn service(max_body: u64) -> (Service<Recorder>, Recorder) {
-    let recorder = Recorder::default();
+    let recorder = recorder();
     let config = config(max_body, Ack::Buffered);
     (Service::new(&config, Arc::new(|| true), recorder.clone()), recorder)
 }
@@ -238,13 +203,13 @@ async fn a_pipeline_that_takes_nothing_is_unavailable() {
         (Refused::Unavailable, "look at the disk"),
         (Refused::Closed, "is stopping"),
     ] {
-        *recorder.refuse.lock().unwrap() = Some(refused);
+        recorder.refuse.lock().unwrap().push(refused);
         let seen = push(&service, None, &frame(0, &event())).await;
         assert_eq!((seen.status, seen.code, &seen.body[..]), (200, 14, &b""[..]));
         assert!(seen.message.contains(text), "{seen:?}");
     }
     assert_eq!(push(&service, None, &frame(0, &event())).await, ok());
-    let later = Recorder { refuse_later: Some(Refused::Unavailable), ..Recorder::default() };
+    let later = Recorder { refuse_later: Some(Refused::Unavailable), ..recorder };
     let config = config(1000, Ack::Buffered);
     let service = Service::new(&config, Arc::new(|| true), later);
     assert_eq!(push(&service, None, &frame(0, &event())).await.code, 14);
@@ -252,7 +217,7 @@ async fn a_pipeline_that_takes_nothing_is_unavailable() {
 
 #[tokio::test]
 async fn a_repeat_of_what_waits_for_delivery_is_not_stored_again() {
-    let recorder = Recorder::holding();
+    let recorder = recorder().holding();
     let hold = recorder.hold.clone().unwrap();
     let config = config(1000, Ack::Delivered);
     let service = Service::new(&config, Arc::new(|| true), recorder.clone());
@@ -317,7 +282,7 @@ async fn health_is_that_of_taking_events() {
     let well = Arc::new(AtomicBool::new(true));
     let asked = Arc::clone(&well);
     let health = Arc::new(move || asked.load(Ordering::Relaxed));
-    let service = Service::new(&config(1000, Ack::Buffered), health, Recorder::default());
+    let service = Service::new(&config(1000, Ack::Buffered), health, recorder());
     let check = async |path: &str, question: &[u8]| {
         let body = Full::new(Bytes::from(frame(0, question)));
         let seen = ask(&service, call(path, None, body)).await;
