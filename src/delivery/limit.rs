@@ -4,10 +4,10 @@
 //! A 429 that names no waiting time lowers the rate by 30 %; every calm minute raises it by 5 %, up to
 //! the configured rate. Waiting here never turns into a loss.
 //!
-//! It lowers nothing while so few requests leave that the lower rate would have let all of them
-//! pass: then the rate is not the cause, and the back-off slows down what there is. Otherwise an
-//! outage of ten minutes whose tries are answered 429 would leave a rate of about 2 instead of 100,
-//! and it would take 80 calm minutes to rise again.
+//! A lowered rate is not lowered further while so few requests leave that the next one would have let
+//! all of them pass: then the rate is not the cause, and the back-off slows down what there is.
+//! Otherwise an outage of ten minutes whose tries are answered 429 would leave a rate of about 2
+//! instead of 100, and it would take 80 calm minutes to rise again.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -119,17 +119,18 @@ impl Limiter {
         self.changed.map(|changed| changed + self.calm)
     }
 
-    /// Lowers the rate after a 429, if that would have held back any of the last requests.
+    /// Lowers the rate after a 429: from the configured one always, from a lowered one only if the next
+    /// would have held back any of the last requests.
     pub fn lower(&mut self, now: Instant) {
-        if self
-            .changed
-            .is_some_and(|at| self.rate < self.configured && now.duration_since(at) < ONCE_PER)
-        {
+        let lowered = self.rate < self.configured;
+        if lowered && self.changed.is_some_and(|at| now.duration_since(at) < ONCE_PER) {
             return;
         }
         let rate = (self.rate * LOWER).max(SLOWEST);
         self.forget_old(now);
-        if (self.left.len() as f64) < rate {
+        if lowered && (self.left.len() as f64) < rate {
+            // Nor is this a calm minute.
+            self.changed = Some(now);
             return;
         }
         self.set(rate, now);
@@ -173,44 +174,39 @@ mod tests {
         assert!(wait > Duration::ZERO && wait <= Duration::from_secs(1), "{wait:?}");
     }
 
-    /// A limiter of 100 requests per second, all of which have just left.
-    fn in_use(now: Instant) -> Limiter {
-        let mut limiter = Limiter::new(100, 100, CALM);
-        leave(&mut limiter, now);
-        limiter
-    }
-
     /// Lets as many requests have left as the rate allows.
     fn leave(limiter: &mut Limiter, now: Instant) {
         limiter.left.extend(std::iter::repeat_n(now, limiter.rate.ceil() as usize));
     }
 
     #[test]
-    fn refusals_of_fewer_requests_than_the_lower_rate_allows_lower_nothing() {
+    fn a_lowered_rate_is_lowered_further_only_if_it_could_be_the_cause() {
         let mut limiter = Limiter::new(100, 100, CALM);
         let begin = Instant::now();
-        for request in 0..69 {
-            let now = begin + WINDOW / 100 * request;
-            assert_eq!(limiter.take(now), Ok(()));
-            limiter.lower(now);
-        }
-        assert_eq!(limiter.rate(), 100.0);
-        let now = begin + WINDOW / 100 * 69;
-        assert_eq!(limiter.take(now), Ok(()));
-        limiter.lower(now);
-        assert_eq!(limiter.rate(), 70.0);
+        limiter.lower(begin);
+        assert_eq!(limiter.rate(), 70.0, "whatever the cause");
         // One at a time, as in an outage.
-        for pause in 1..100 {
-            limiter.left.push_back(now + WINDOW * pause);
-            limiter.lower(now + WINDOW * pause);
+        let mut now = begin;
+        for _ in 0..200 {
+            now += ONCE_PER;
+            limiter.left.push_back(now);
+            limiter.lower(now);
+            limiter.recover(now + CALM / 2);
         }
         assert_eq!((limiter.rate(), limiter.left.len()), (70.0, 1));
+        assert_eq!(limiter.recovers_at(), Some(now + CALM), "no minute with a 429 is calm");
+        for (requests, rate) in [(48, 70.0), (49, 49.0)] {
+            now += ONCE_PER;
+            limiter.left.extend(std::iter::repeat_n(now, requests));
+            limiter.lower(now);
+            assert_eq!(limiter.rate(), rate);
+        }
     }
 
     #[test]
     fn too_many_requests_lower_the_rate_once_and_take_the_burst_away() {
+        let mut limiter = Limiter::new(100, 100, CALM);
         let now = Instant::now();
-        let mut limiter = in_use(now);
         limiter.lower(now);
         limiter.lower(now);
         assert_eq!(limiter.rate(), 70.0);
@@ -224,7 +220,7 @@ mod tests {
     fn another_limit_keeps_a_lowered_rate_that_is_below_it() {
         let now = Instant::now();
         for (configured, expected) in [(200, 70.0), (80, 70.0), (50, 50.0)] {
-            let mut limiter = in_use(now);
+            let mut limiter = Limiter::new(100, 100, CALM);
             limiter.lower(now);
             limiter.retune(configured, 10, now);
             assert_eq!(limiter.rate(), expected);
@@ -240,8 +236,8 @@ mod tests {
 
     #[test]
     fn calm_minutes_raise_the_rate_up_to_the_configured_one() {
+        let mut limiter = Limiter::new(100, 100, CALM);
         let now = Instant::now();
-        let mut limiter = in_use(now);
         limiter.lower(now);
         limiter.recover(now + CALM);
         assert!((limiter.rate() - 73.5).abs() < 1e-9);

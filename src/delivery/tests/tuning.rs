@@ -64,13 +64,13 @@ async fn a_lowered_rate_rises_while_nothing_is_sent() {
         0 => again("http_429"),
         _ => delivered(names),
     }));
-    world.config.requests_per_second = 1;
+    world.config.requests_per_second = 1_000;
     world.pace.rate_raised_every = Duration::from_millis(50);
     world.put_each(&["a1"]).await;
     let (handle, task) = world.start();
-    until(|| handle.status().rate < 1.0).await;
+    until(|| handle.status().rate < 1_000.0).await;
     until(|| world.counts() == (1, 0)).await;
-    until(|| handle.status().rate == 1.0).await;
+    until(|| handle.status().rate == 1_000.0).await;
     assert_eq!(world.fake.requests().len(), 2);
     world.finish(task).await;
 }
