@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http::header::{CONTENT_TYPE, ORIGIN};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request};
 use http_body_util::Full;
@@ -82,7 +82,10 @@ impl<S: Submit> Receiver<S> {
     {
         let (head, body) = request.into_parts();
         if matches!(head.method, Method::GET | Method::HEAD) {
-            return answer::health((self.health)());
+            return match self.shows_wrong_token(&head.headers) {
+                true => self.refuse(Refusal::WrongToken),
+                false => answer::health((self.health)()),
+            };
         }
         let answer = match self.take(&head, body, peer).await {
             Ok(()) => answer::ok(),
@@ -145,6 +148,13 @@ impl<S: Submit> Receiver<S> {
         ndjson: bool,
     ) -> Result<(Fingerprint, Bytes, Held), Refusal> {
         apart(body.len(), move || (fingerprint(&[&[u8::from(ndjson)], &body]), body, held)).await
+    }
+
+    /// Whether a probe presents what would be refused with events. A load balancer presents nothing;
+    /// a sender that asks before it sends anything, as Vector's health check does, is told in time.
+    fn shows_wrong_token(&self, headers: &HeaderMap) -> bool {
+        let presented = headers.contains_key(AUTHORIZATION);
+        self.token.as_ref().is_some_and(|token| presented && !token.is_in(headers))
     }
 
     /// Says what is wrong with a head.

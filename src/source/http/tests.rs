@@ -233,6 +233,10 @@ async fn a_pipeline_that_cannot_take_events_is_unavailable_and_then_takes_them()
 async fn probes_tell_whether_events_are_taken() {
     let source = start_with(HttpConfig { token: Some("t".into()), ..config() }, recorder());
     assert_eq!(source.send("GET", "", b"").await.0, 200);
+    for (token, status) in [("t", 200), ("u", 401)] {
+        let shown = format!("Authorization: Bearer {token}\r\n");
+        assert_eq!(source.send("GET", &shown, b"").await.0, status, "{token}");
+    }
     *source.healthy.lock().unwrap() = false;
     let (status, _, answer) = source.send("GET", "", b"").await;
     assert_eq!((status, answer["error"].as_str().unwrap().contains("/readyz")), (503, true));

@@ -77,6 +77,7 @@ const OPTIONS: [(&str, &[&str]); 9] = [
             "request.rate_limit_duration_secs",
             "request.retry_max_duration_secs",
             "request.timeout_secs",
+            "healthcheck.uri",
             "retry_strategy.type",
             "retry_strategy.status_codes",
             "batch.max_events",
