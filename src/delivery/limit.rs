@@ -8,6 +8,10 @@
 //! all of them pass: then the rate is not the cause, and the back-off slows down what there is.
 //! Otherwise an outage of ten minutes whose tries are answered 429 would leave a rate of about 2
 //! instead of 100, and it would take 80 calm minutes to rise again.
+//!
+//! Nor is it lowered below a tenth of the configured one. 429s that come by chance, or by what others
+//! send, come at any rate: one for every twentieth request would lower it for ever, and delivery
+//! would all but stop. Where a tenth is still too much, the back-off slows down.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -21,10 +25,13 @@ const LOWER: f64 = 0.7;
 const RAISE: f64 = 1.05;
 /// Several requests in flight meet the same limit; together they lower the rate once.
 const ONCE_PER: Duration = Duration::from_secs(1);
-const SLOWEST: f64 = 0.1;
+/// The lowest rate, as a share of the configured one.
+const LEAST_SHARE: f64 = 0.1;
+/// One request tells nothing about a rate.
+const FEWEST: f64 = 2.0;
 /// Rates are per second, so requests are counted within one.
 const WINDOW: Duration = Duration::from_secs(1);
-/// From the slowest rate to the fastest that can be configured are fewer steps.
+/// From the lowest rate to the configured one are fewer steps.
 const MOST_STEPS: u32 = 1_000;
 
 /// A limiter of requests, owned by the delivery task.
@@ -120,15 +127,17 @@ impl Limiter {
     }
 
     /// Lowers the rate after a 429: from the configured one always, from a lowered one only if the next
-    /// would have held back any of the last requests.
+    /// would have held back any of the last requests, and down to a tenth of the configured one.
     pub fn lower(&mut self, now: Instant) {
         let lowered = self.rate < self.configured;
         if lowered && self.changed.is_some_and(|at| now.duration_since(at) < ONCE_PER) {
             return;
         }
-        let rate = (self.rate * LOWER).max(SLOWEST);
+        let rate = (self.rate * LOWER).max(self.configured * LEAST_SHARE);
         self.forget_old(now);
-        if lowered && (self.left.len() as f64) < rate {
+        let few = (self.left.len() as f64) < rate.max(FEWEST);
+        // A limit that was raised since may have a tenth above the rate.
+        if lowered && (few || rate >= self.rate) {
             // Nor is this a calm minute.
             self.changed = Some(now);
             return;
@@ -151,7 +160,7 @@ impl Limiter {
 
 fn quota(rate: f64, burst: u32) -> Quota {
     let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
-    let period = Duration::from_secs_f64(1.0 / rate.max(SLOWEST));
+    let period = Duration::from_secs_f64(1.0 / rate.max(LEAST_SHARE));
     Quota::with_period(period)
         .unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN))
         .allow_burst(burst)
@@ -200,6 +209,38 @@ mod tests {
             limiter.left.extend(std::iter::repeat_n(now, requests));
             limiter.lower(now);
             assert_eq!(limiter.rate(), rate);
+        }
+    }
+
+    #[test]
+    fn a_rate_is_not_lowered_below_a_tenth_of_the_configured_one() {
+        let mut limiter = Limiter::new(100, 100, CALM);
+        let mut now = Instant::now();
+        for _ in 0..30 {
+            now += ONCE_PER;
+            leave(&mut limiter, now);
+            limiter.lower(now);
+        }
+        assert_eq!(limiter.rate(), 10.0);
+        assert_eq!(limiter.recovers_at(), Some(now + CALM), "no minute with a 429 is calm");
+        limiter.retune(1000, 1000, now);
+        now += ONCE_PER;
+        leave(&mut limiter, now);
+        limiter.lower(now);
+        assert_eq!(limiter.rate(), 10.0, "a 429 raises nothing");
+    }
+
+    #[test]
+    fn a_single_request_at_a_time_does_not_lower_a_small_rate_further() {
+        for configured in [1, 2] {
+            let mut limiter = Limiter::new(configured, 1, CALM);
+            let mut now = Instant::now();
+            for _ in 0..30 {
+                now += ONCE_PER * 10;
+                limiter.left.push_back(now);
+                limiter.lower(now);
+            }
+            assert_eq!(limiter.rate(), f64::from(configured) * LOWER);
         }
     }
 
