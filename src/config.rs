@@ -69,6 +69,8 @@ use source::Source;
 
 #[cfg(feature = "pipeline")]
 pub(crate) use change::Changes;
+#[cfg(feature = "cli")]
+pub(crate) use check::SOURCE_TYPES;
 pub use consent::{ConsentConfig, ConsentRule, DecideBy, Strategy, Unknown};
 pub use credential::Credential;
 pub use customerio::{

@@ -16,10 +16,10 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use self::document::Source;
-use self::settings::{SOURCE_TYPES, Settings};
+use self::settings::Settings;
 use super::output::{self, Tone};
 use super::{Globals, exit};
-use crate::config::{Config, LoadMode};
+use crate::config::{Config, LoadMode, SOURCE_TYPES};
 
 /// Largest document, in bytes: a workspace with thousands of connections stays below.
 const MAX_BYTES: u64 = 16 << 20;

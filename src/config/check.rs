@@ -10,7 +10,7 @@ use super::{Config, SourceConfig};
 use crate::diagnostic::Diagnostic;
 
 /// RudderStack's source types.
-const SOURCE_TYPES: [&str; 13] = [
+pub(crate) const SOURCE_TYPES: [&str; 13] = [
     "web",
     "android",
     "androidKotlin",

@@ -9,8 +9,9 @@
 
 use serde_json::{Map, Value};
 
-use super::settings::{DEVICE_ONLY, KNOWN, SOURCE_TYPES};
+use super::settings::{DEVICE_ONLY, KNOWN};
 use super::{Notes, label, member};
+use crate::config::SOURCE_TYPES;
 
 type Members = Map<String, Value>;
 

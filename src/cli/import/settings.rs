@@ -3,26 +3,11 @@
 use serde_json::{Map, Value};
 
 use super::{Notes, consent, document, member};
-use crate::config::{ConsentConfig, EventListConfig, EventListMode, Mode, ModeConfig, Region};
+use crate::config::{
+    ConsentConfig, EventListConfig, EventListMode, Mode, ModeConfig, Region, SOURCE_TYPES,
+};
 
 type Members = Map<String, Value>;
-
-/// RudderStack's source types.
-pub const SOURCE_TYPES: [&str; 13] = [
-    "web",
-    "android",
-    "androidKotlin",
-    "ios",
-    "iosSwift",
-    "unity",
-    "amp",
-    "cloud",
-    "warehouse",
-    "reactnative",
-    "flutter",
-    "cordova",
-    "shopify",
-];
 
 /// Members that are read.
 pub const KNOWN: [&str; 13] = [
