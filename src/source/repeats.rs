@@ -4,6 +4,7 @@
 //! again, as long as an outage of Customer.io lasts. Without this memory each time would store the
 //! events once more. So a request with the bytes of an earlier one waits for the end of that one:
 //!
+//! - while the earlier one is handed in, and takes its place if that fails;
 //! - while the earlier one is not delivered, whether or not its sender still waits;
 //! - after that, until one sender is told. Who hung up, or was answered that it takes longer, comes
 //!   back for the end.
@@ -21,8 +22,8 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::Shared;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::Refused;
 use super::submit::Acknowledged;
@@ -53,10 +54,16 @@ impl NotDelivered {
 /// Requests that were taken, and whose end nobody knows yet; cheap to clone.
 #[derive(Clone)]
 pub struct Repeats {
-    taken: Arc<Mutex<HashMap<Fingerprint, Arc<Taken>>>>,
+    known: Arc<Mutex<HashMap<Fingerprint, Known>>>,
     wait: Duration,
     keep: Duration,
     most: usize,
+}
+
+enum Known {
+    /// It is handed in; the channel closes when that is over.
+    Entering(watch::Receiver<()>),
+    Taken(Arc<Taken>),
 }
 
 struct Taken {
@@ -64,15 +71,31 @@ struct Taken {
     told: Notify,
 }
 
+/// The right to hand a request in, while its repeats wait. Given up when dropped.
+struct Turn<'a> {
+    repeats: &'a Repeats,
+    request: Fingerprint,
+    _over: watch::Sender<()>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut known = self.repeats.known();
+        if let Some(Known::Entering(_)) = known.get(&self.request) {
+            known.remove(&self.request);
+        }
+    }
+}
+
 impl Default for Repeats {
     fn default() -> Self {
-        Self { taken: Arc::default(), wait: WAIT, keep: KEEP, most: MOST }
+        Self { known: Arc::default(), wait: WAIT, keep: KEEP, most: MOST }
     }
 }
 
 impl fmt::Debug for Repeats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Repeats").field("taken", &self.taken().len()).finish_non_exhaustive()
+        f.debug_struct("Repeats").field("known", &self.known().len()).finish_non_exhaustive()
     }
 }
 
@@ -109,15 +132,21 @@ impl Repeats {
         R: From<Refused> + From<NotDelivered>,
     {
         let until = Instant::now() + self.wait;
-        let known = self.taken().get(&request).map(Arc::clone);
-        let (taken, remembered) = match known {
-            Some(taken) => {
+        let first = timeout_at(until, self.first(request)).await.map_err(|_| NotDelivered)?;
+        let (taken, remembered) = match first {
+            Err(taken) => {
                 // Nothing of the repeat is needed while it waits.
                 drop(take);
                 (taken, true)
             }
-            None => match take.await? {
-                Some(end) => self.remember(request, end),
+            Ok(turn) => match take.await? {
+                Some(end) => {
+                    let taken = Arc::new(Taken { end: end.shared(), told: Notify::new() });
+                    if let Some(turn) = &turn {
+                        self.remember(turn, &taken);
+                    }
+                    (taken, turn.is_some())
+                }
                 None => return Ok(()),
             },
         };
@@ -134,17 +163,32 @@ impl Repeats {
         Ok(())
     }
 
-    /// Returns also whether there was room to remember it.
-    fn remember(&self, request: Fingerprint, end: Acknowledged) -> (Arc<Taken>, bool) {
-        let taken = Arc::new(Taken { end: end.shared(), told: Notify::new() });
-        {
-            let mut all = self.taken();
-            if all.len() >= self.most {
-                return (taken, false);
-            }
-            all.insert(request, Arc::clone(&taken));
+    /// Waits until it is known which request is the first with these bytes: this one, which gets its
+    /// turn if there is room to remember it, or an earlier one.
+    async fn first(&self, request: Fingerprint) -> Result<Option<Turn<'_>>, Arc<Taken>> {
+        loop {
+            let mut entering = {
+                let mut known = self.known();
+                match known.get(&request) {
+                    Some(Known::Taken(taken)) => return Err(Arc::clone(taken)),
+                    Some(Known::Entering(over)) => over.clone(),
+                    None if known.len() >= self.most => return Ok(None),
+                    None => {
+                        let (over, entering) = watch::channel(());
+                        known.insert(request, Known::Entering(entering));
+                        return Ok(Some(Turn { repeats: self, request, _over: over }));
+                    }
+                }
+            };
+            // Nothing is sent, but it closes.
+            drop(entering.changed().await);
         }
-        let (repeats, remembered) = (self.clone(), Arc::clone(&taken));
+    }
+
+    fn remember(&self, turn: &Turn<'_>, taken: &Arc<Taken>) {
+        let request = turn.request;
+        self.known().insert(request, Known::Taken(Arc::clone(taken)));
+        let (repeats, remembered) = (self.clone(), Arc::clone(taken));
         tokio::spawn(async move {
             let ended = remembered.end.clone().await;
             // What was not stored after all has to be handed in again.
@@ -154,19 +198,20 @@ impl Repeats {
             }
             repeats.forget(&request, &remembered);
         });
-        (taken, true)
     }
 
     /// Forgets this one, and no later one with the same bytes.
     fn forget(&self, request: &Fingerprint, over: &Arc<Taken>) {
-        let mut taken = self.taken();
-        if taken.get(request).is_some_and(|taken| Arc::ptr_eq(taken, over)) {
-            taken.remove(request);
+        let mut known = self.known();
+        if let Some(Known::Taken(taken)) = known.get(request)
+            && Arc::ptr_eq(taken, over)
+        {
+            known.remove(request);
         }
     }
 
-    fn taken(&self) -> MutexGuard<'_, HashMap<Fingerprint, Arc<Taken>>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, HashMap<Fingerprint, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -246,7 +291,7 @@ mod tests {
         let again = repeats.once(ONE, never(), pending());
         end.send(Ok(Summary::default())).unwrap();
         assert_eq!(again.await, Ok(()));
-        assert!(repeats.taken().is_empty());
+        assert!(repeats.known().is_empty());
     }
 
     #[tokio::test]
@@ -255,7 +300,7 @@ mod tests {
         let (end, take) = new();
         assert_eq!(repeats.once(ONE, ready(take), pending()).now_or_never(), None);
         end.send(Err(Refused::Unavailable)).unwrap();
-        while !repeats.taken().is_empty() {
+        while !repeats.known().is_empty() {
             tokio::task::yield_now().await;
         }
         let refused = Refusal::Refused(Refused::Closed);
@@ -266,12 +311,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_repeat_waits_while_the_first_is_handed_in_and_takes_its_place_if_that_fails() {
+        let repeats = Repeats::default();
+        let (full, taking) = oneshot::channel();
+        let take = async { taking.await.unwrap_or(Err(Refusal::Refused(Refused::Closed))) };
+        let mut first = Box::pin(repeats.once(ONE, take, pending()));
+        assert_eq!((&mut first).now_or_never(), None);
+        let (end, take) = new();
+        let mut second = Box::pin(repeats.once(ONE, ready(take), pending()));
+        let mut third = Box::pin(repeats.once(ONE, never(), pending()));
+        assert_eq!((&mut second).now_or_never(), None);
+        assert_eq!((&mut third).now_or_never(), None);
+        assert!(!end.is_closed(), "it waits with its events");
+        assert!(full.send(Err(Refusal::Refused(Refused::Unavailable))).is_ok());
+        assert_eq!(first.await, Err(Refusal::Refused(Refused::Unavailable)));
+        assert_eq!((&mut second).now_or_never(), None, "it is handed in");
+        assert_eq!((&mut third).now_or_never(), None);
+        end.send(Ok(Summary::default())).unwrap();
+        assert_eq!((second.await, third.await), (Ok(()), Ok(())));
+        assert!(repeats.known().is_empty());
+    }
+
+    #[tokio::test]
+    async fn whoever_hangs_up_before_it_is_handed_in_leaves_that_to_the_repeat() {
+        let repeats = Repeats::default();
+        let taking = pending::<Result<Option<Acknowledged>, Refusal>>();
+        assert_eq!(repeats.once(ONE, taking, pending()).now_or_never(), None);
+        assert!(repeats.known().is_empty());
+        let (end, take) = new();
+        end.send(Ok(Summary::default())).unwrap();
+        assert_eq!(repeats.once(ONE, ready(take), pending()).await, Ok(()));
+    }
+
+    #[tokio::test]
     async fn what_is_not_remembered_has_its_end_all_the_same() {
         let repeats = Repeats { most: 0, ..Repeats::default() };
         let (end, take) = new();
         end.send(Ok(Summary::default())).unwrap();
         assert_eq!(repeats.once(ONE, ready(take), pending()).await, Ok(()));
-        assert!(repeats.taken().is_empty());
+        assert!(repeats.known().is_empty());
     }
 
     #[tokio::test]
@@ -298,7 +376,7 @@ mod tests {
         assert_eq!(repeats.once(ONE, ready(take), pending()).await, Err(Refusal::NotDelivered));
         assert_eq!(repeats.once(ONE, never(), pending()).await, Err(Refusal::NotDelivered));
         end.send(Ok(Summary::default())).unwrap();
-        while !repeats.taken().is_empty() {
+        while !repeats.known().is_empty() {
             tokio::time::sleep(short).await;
         }
     }

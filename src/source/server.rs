@@ -9,6 +9,7 @@ mod listening;
 mod places;
 mod prompt;
 mod requests;
+mod sending;
 mod upload;
 
 use std::convert::Infallible;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
@@ -37,6 +39,7 @@ use tracing::{debug, warn};
 
 use self::places::{PLACES, Place, Places};
 use self::prompt::Prompt;
+use self::sending::Sending;
 use super::tls::Acceptor;
 use crate::telemetry::names;
 
@@ -57,7 +60,10 @@ pub trait Respond: Send + Sync + 'static {
     const TYPE: &'static str;
 
     /// Body of an answer.
-    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
+        + Send
+        + Unpin
+        + 'static;
 
     /// Answers a request of the peer with this address.
     fn respond(
@@ -76,6 +82,8 @@ pub struct Limits {
     pub head: Duration,
     /// For requests that are in work at a stop.
     pub stop: Duration,
+    /// For answers that are ready when their connection makes place for another.
+    pub answer: Duration,
     /// Bytes that an HTTP/2 client may send ahead, on a stream and on a connection.
     pub window: u32,
     /// Whether a client of HTTP/1 may close its side and still wait for its answer. Else it has hung
@@ -92,6 +100,8 @@ impl Default for Limits {
             // Load balancers keep idle connections for 60 s: they, not we, should close them.
             head: Duration::from_secs(75),
             stop: Duration::from_secs(10),
+            // They only have to be handed over, unless the client reads nothing.
+            answer: Duration::from_millis(100),
             window: 1024 * 1024,
             // As pages do that are left.
             half_close: true,
@@ -244,8 +254,9 @@ impl<R: Respond> Connection<R> {
             request.extensions_mut().insert(Arc::clone(&begun));
             async move {
                 let answer = respond.respond(request, peer).await;
+                let leaving = begun.answered();
                 drop(begun);
-                Ok::<_, Infallible>(answer)
+                Ok::<_, Infallible>(answer.map(|body| Sending::new(body, leaving)))
             }
         });
         let io = TokioIo::new(Prompt::new(stream, self.limits.head));
@@ -257,11 +268,15 @@ impl<R: Respond> Connection<R> {
         let ended = loop {
             let end = tokio::select! {
                 ended = connection.as_mut() => break ended,
-                _ = stop.wait_for(|stop| *stop), if !ending => true,
+                () = stop.wait_for(|stop| *stop).map(drop), if !ending => true,
                 () = place.needed() => {
                     if !place.is_awaited() {
-                        // What is answered may not be sent yet: it leaves first. And what has come
-                        // may not be read yet: it is answered.
+                        // What is answered may not be sent yet: it leaves first.
+                        let left = pin!(timeout(self.limits.answer, place.left()));
+                        if let Either::Left((ended, _)) = select(connection.as_mut(), left).await {
+                            break ended;
+                        }
+                        // And what has come may not be read yet: it is answered.
                         match connection.as_mut().now_or_never() {
                             Some(ended) => break ended,
                             None if !place.is_awaited() => break Ok(()),

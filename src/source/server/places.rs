@@ -81,6 +81,7 @@ impl Places {
             work: Mutex::default(),
             leave: Arc::default(),
             hurry: watch::Sender::new(false),
+            leaving: watch::Sender::new(0),
         };
         place.change(|_| {});
         Some(place)
@@ -106,6 +107,8 @@ pub(super) struct Place {
     leave: Arc<Notify>,
     /// Whether its requests are to wait for delivery no longer.
     hurry: watch::Sender<bool>,
+    /// Answers that are not handed over to the connection yet.
+    leaving: watch::Sender<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -127,6 +130,10 @@ pub(in crate::source) struct Begun {
     arrived: AtomicBool,
     handed_in: AtomicBool,
 }
+
+/// An answer on its way; handed over to its connection, or given up, when dropped.
+#[derive(Debug)]
+pub(super) struct Leaving(Arc<Place>);
 
 impl Place {
     /// Counts a request.
@@ -162,6 +169,17 @@ impl Place {
         self.leave.notified().await;
     }
 
+    /// Waits until all answers are handed over to the connection. A client that reads nothing may keep
+    /// one back for ever.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub(super) async fn left(&self) {
+        // Its sender is in `self`.
+        drop(self.leaving.subscribe().wait_for(|leaving| *leaving == 0).await);
+    }
+
     /// Lets no request wait for delivery any more, now or later, and the connection be the next to go.
     pub(super) fn hurry(&self) {
         self.hurry.send_replace(true);
@@ -195,6 +213,12 @@ impl Begun {
         }
     }
 
+    /// Counts its answer, which its connection does not have yet when the request is over.
+    pub(super) fn answered(&self) -> Leaving {
+        self.place.leaving.send_modify(|leaving| *leaving += 1);
+        Leaving(Arc::clone(&self.place))
+    }
+
     /// Returns how many requests its connection has in work, itself included.
     pub(super) fn beside(&self) -> usize {
         self.place.work().in_work
@@ -224,6 +248,12 @@ impl Drop for Begun {
             work.arrived -= arrived;
             work.handed_in -= handed_in;
         });
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.leaving.send_modify(|leaving| *leaving -= 1);
     }
 }
 

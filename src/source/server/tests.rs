@@ -1,6 +1,10 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use http_body_util::{BodyExt as _, Empty, Full};
+use hyper::body::Frame;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::*;
 
@@ -158,6 +162,65 @@ async fn an_answer_that_is_ready_leaves_before_its_connection_makes_place() {
         running.slow.answer.notify_one();
         go.notify_one();
         assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+    }
+}
+
+/// Answers at once, with a body that comes when the test sends it.
+struct Chunked(std::sync::Mutex<Option<mpsc::Receiver<Bytes>>>);
+
+/// A body of what is sent.
+struct Sent(mpsc::Receiver<Bytes>);
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|sent| sent.map(|sent| Ok(Frame::data(sent))))
+    }
+}
+
+impl Respond for Chunked {
+    const TYPE: &'static str = "chunked";
+    type Body = Sent;
+
+    async fn respond(&self, _: Request<Upload>, _: IpAddr) -> Response<Sent> {
+        Response::new(Sent(self.0.lock().unwrap().take().unwrap()))
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_which_a_part_is_handed_over_is_sent_whole_unless_that_takes_too_long() {
+    for (patience, whole) in [(Duration::MAX, true), (Duration::ZERO, false)] {
+        let limits = Limits { answer: patience, ..places(1) };
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (send, sent) = mpsc::channel(1);
+        let (_stop, stopped) = watch::channel(false);
+        let chunked = Arc::new(Chunked(Some(sent).into()));
+        tokio::spawn(serve(listener, None, chunked, stopped, limits));
+        let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+        let (mut client, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get("http://localhost/").body(Empty::<Bytes>::new()).unwrap();
+        let answer = client.send_request(request).await.unwrap();
+        // The request is over: another client takes its place.
+        let newcomer = TcpStream::connect(address).await.unwrap();
+        if whole {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            send.send(Bytes::from_static(b"done")).await.unwrap();
+        } else {
+            send.closed().await;
+        }
+        drop(send);
+        assert_eq!(answer.into_body().collect().await.is_ok(), whole);
+        drop(newcomer);
     }
 }
 
