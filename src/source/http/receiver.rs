@@ -83,7 +83,11 @@ impl<S: Submit> Receiver<S> {
         let (head, body) = request.into_parts();
         if matches!(head.method, Method::GET | Method::HEAD) {
             return match self.shows_wrong_token(&head.headers) {
-                true => self.refuse(Refusal::WrongToken),
+                // No events are lost by it, so it is no alarm.
+                true => {
+                    server::count_error(TYPE, TYPE, Refusal::WrongToken.label());
+                    Refusal::WrongToken.answer(self.max_body)
+                }
                 false => answer::health((self.health)()),
             };
         }
